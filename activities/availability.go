@@ -1,0 +1,165 @@
+package activities
+
+import (
+	"context"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"registrar/internal/failure"
+)
+
+// Call is a signal to a workflow of which there is one for all: it is started where it is not running.
+type Call struct {
+	Workflow   string `json:"workflow"` // type
+	WorkflowID string `json:"workflow_id"`
+	TaskQueue  string `json:"task_queue"`
+	Signal     string `json:"signal"`
+	// Start is the input of the workflow where it has to be started.
+	Start any `json:"start"`
+	// Signaled is the signal's payload; it names who asks and carries a nonce, so that a repeated one is dropped.
+	Signaled any `json:"signaled"`
+}
+
+func (c Call) send(ctx context.Context, temporalClient client.Client) (client.WorkflowRun, error) {
+	return temporalClient.SignalWithStartWorkflow(ctx, c.WorkflowID, c.Signal, c.Signaled, client.StartWorkflowOptions{
+		TaskQueue:             c.TaskQueue,
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+	}, c.Workflow, c.Start)
+}
+
+// JoinWaitingInput asks for a wake-up.
+type JoinWaitingInput struct {
+	Call
+	// LookAgainAfter is how long after a call the execution that got it is looked for.
+	LookAgainAfter time.Duration `json:"look_again_after"`
+}
+
+// JoinWaiting asks the availability workflow of an MLflow server for a wake-up, and stays pending until the workflow cancels it because the
+// wake-up has come: it never succeeds. It remembers in its heartbeat which execution got the call, and ends with an error whose next
+// attempt looks whether that one is still running. A pending retry costs no event, so this fallback for an execution that was terminated
+// is free however long the outage takes.
+func (a *Activities) JoinWaiting(ctx context.Context, in JoinWaitingInput) error {
+	temporalClient := activity.GetClient(ctx)
+	if running, err := isStillRunning(ctx, temporalClient, in.WorkflowID); err != nil || running {
+		return pending(in, err)
+	}
+	run, err := in.send(ctx, temporalClient)
+	if err != nil {
+		return err
+	}
+	chain, err := firstRunID(ctx, temporalClient, in.WorkflowID, run.GetRunID())
+	if err != nil {
+		return err
+	}
+	activity.RecordHeartbeat(ctx, chain)
+	return pending(in, nil)
+}
+
+// isStillRunning tells whether the execution that an earlier attempt asked is still there.
+func isStillRunning(ctx context.Context, temporalClient client.Client, workflowID string) (bool, error) {
+	var asked string
+	if !activity.HasHeartbeatDetails(ctx) || activity.GetHeartbeatDetails(ctx, &asked) != nil {
+		return false, nil
+	}
+	activity.RecordHeartbeat(ctx, asked)
+	described, err := temporalClient.DescribeWorkflowExecution(ctx, workflowID, "")
+	if isNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	info := described.GetWorkflowExecutionInfo()
+	return info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && info.GetFirstRunId() == asked, nil
+}
+
+func firstRunID(ctx context.Context, temporalClient client.Client, workflowID, runID string) (string, error) {
+	described, err := temporalClient.DescribeWorkflowExecution(ctx, workflowID, runID)
+	if err != nil {
+		return "", err
+	}
+	return described.GetWorkflowExecutionInfo().GetFirstRunId(), nil
+}
+
+// pending ends an attempt of an activity that waits to be canceled.
+func pending(in JoinWaitingInput, err error) error {
+	if err != nil {
+		return err
+	}
+	return temporal.NewApplicationErrorWithOptions("waiting for an answer of "+in.WorkflowID, failure.Pending,
+		temporal.ApplicationErrorOptions{NextRetryDelay: in.LookAgainAfter, Category: temporal.ApplicationErrorCategoryBenign})
+}
+
+// RequestPromotion asks the promotion workflow of a model name to promote a version. The answer comes as a signal. May be repeated.
+func (a *Activities) RequestPromotion(ctx context.Context, in Call) error {
+	_, err := in.send(ctx, activity.GetClient(ctx))
+	return err
+}
+
+// ProbeMLflowInput names the server to probe.
+type ProbeMLflowInput struct {
+	Server Server `json:"server"`
+}
+
+// ProbeMLflow succeeds when the server can serve a registration. Its retry policy is the probe interval.
+func (a *Activities) ProbeMLflow(ctx context.Context, in ProbeMLflowInput) error {
+	return retried(classify(ctx, a.serves(ctx, in.Server)))
+}
+
+// Waiter is a registration that waits for an MLflow server.
+type Waiter struct {
+	WorkflowID string `json:"workflow_id"`
+	RunID      string `json:"run_id"`
+	// Nonce is the wait that is answered: a later wait of the same registration drops it.
+	Nonce string `json:"nonce"`
+}
+
+// WakeInput names who is woken, in the order of their coming.
+type WakeInput struct {
+	Server  Server   `json:"server"`
+	Signal  string   `json:"signal"`
+	Waiters []Waiter `json:"waiters"`
+}
+
+// WakeResult tells how many of them were woken: all, or those before MLflow went down again.
+type WakeResult struct {
+	Woken int `json:"woken"`
+}
+
+// probeEvery is how many registrations are woken between two looks at the server.
+const probeEvery = 50
+
+// WakeWaiting signals the waiting registrations, at the worker's rate, and stops early when MLflow is down again. May be repeated: a
+// registration drops a wake-up that it has had.
+func (a *Activities) WakeWaiting(ctx context.Context, in WakeInput) (WakeResult, error) {
+	temporalClient := activity.GetClient(ctx)
+	var next int
+	if activity.HasHeartbeatDetails(ctx) {
+		// A detail that cannot be read starts from the first, which is repeatable.
+		_ = activity.GetHeartbeatDetails(ctx, &next)
+	}
+	pace := time.NewTicker(time.Duration(float64(time.Second) / a.WakesPerSecond))
+	defer pace.Stop()
+	for ; next < len(in.Waiters); next++ {
+		if next > 0 && next%probeEvery == 0 {
+			if err := a.serves(ctx, in.Server); err != nil {
+				return WakeResult{Woken: next}, nil
+			}
+		}
+		w := in.Waiters[next]
+		if err := temporalClient.SignalWorkflow(ctx, w.WorkflowID, w.RunID, in.Signal, w.Nonce); err != nil && !isNotFound(err) {
+			return WakeResult{}, err
+		}
+		activity.RecordHeartbeat(ctx, next+1)
+		select {
+		case <-pace.C:
+		case <-ctx.Done():
+			return WakeResult{}, classify(ctx, ctx.Err())
+		}
+	}
+	return WakeResult{Woken: len(in.Waiters)}, nil
+}

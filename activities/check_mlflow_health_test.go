@@ -1,0 +1,50 @@
+package activities
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+
+	"registrar/internal/failure"
+	"registrar/internal/mlflow/mlflowtest"
+)
+
+var notFoundPage = mlflowtest.Fault{Status: http.StatusNotFound, Body: "<html><title>404 Not Found</title></html>"}
+
+func TestCheckMLflowHealth_TellsAServerWithoutLoggedModelsByTheirAbsence(t *testing.T) {
+	p := newProject(t)
+	with, err := execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: p.tracked()})
+	require.NoError(t, err)
+	require.True(t, with.LoggedModels)
+
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if strings.Contains(r.URL.Path, "/logged-models") {
+			return notFoundPage
+		}
+		return mlflowtest.Fault{}
+	})
+	without, err := execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: p.tracked()})
+	require.NoError(t, err)
+	require.False(t, without.LoggedModels)
+}
+
+func TestCheckMLflowHealth_DoesNotTakeAnIngressWithoutMLflowForAnOlderServer(t *testing.T) {
+	p := newProject(t)
+	var gone atomic.Bool
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if gone.Load() || strings.Contains(r.URL.Path, "/logged-models") {
+			gone.Store(true) // from here on
+			return notFoundPage
+		}
+		return mlflowtest.Fault{}
+	})
+	_, err := execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: p.tracked()})
+	var failed *temporal.ApplicationError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, failure.Misdirected, failed.Type())
+	require.ErrorContains(t, err, "is the tracking URI right")
+}

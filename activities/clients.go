@@ -1,0 +1,92 @@
+package activities
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"registrar/config"
+	"registrar/internal/mlflow"
+)
+
+// Clients makes one MLflow client for each server and project, and keeps it, so that connections are used again.
+type Clients struct {
+	// Timeouts are used for all; the zero value takes the client's defaults.
+	Timeouts mlflow.Timeouts
+	// UserAgent names the program to the server.
+	UserAgent string
+	// Observer sees each request of all of them; nil where nobody wants to.
+	Observer mlflow.Observer
+
+	mu   sync.Mutex
+	made map[Server]*mlflow.Client
+}
+
+// mlflow is the client for server. Credentials are looked up again for each request, so that a token that was renewed, in
+// its file or in .env, is taken up in the middle of a long wait.
+func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
+	a.Clients.mu.Lock()
+	defer a.Clients.mu.Unlock()
+	if c := a.Clients.made[server]; c != nil {
+		return c, nil
+	}
+	access, err := a.access(server)
+	if err != nil {
+		return nil, err
+	}
+	c, err := mlflow.New(mlflow.Config{
+		TrackingURI: server.TrackingURI,
+		Credentials: func() (mlflow.Credentials, error) { return a.credentials(server) },
+		Workspace:   access.Workspace,
+		TLS: mlflow.TLS{
+			InsecureSkipVerify: access.InsecureTLS,
+			ServerCertFile:     access.ServerCertFile,
+			ClientCertFile:     access.ClientCertFile,
+		},
+		Timeouts:  a.Clients.Timeouts,
+		UserAgent: a.Clients.UserAgent,
+		Observer:  a.Clients.Observer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.Clients.made == nil {
+		a.Clients.made = map[Server]*mlflow.Client{}
+	}
+	a.Clients.made[server] = c
+	return c, nil
+}
+
+func (a *Activities) access(server Server) (config.Access, error) {
+	environment, err := a.environment(server.Root)
+	if err != nil {
+		return config.Access{}, err
+	}
+	return environment.AccessFor(server.TrackingURI, a.TrustedHosts)
+}
+
+// partBytesFor is the size of parts for a server; 0 where the worker did not name it itself: it would be told by a project where to send a model.
+func (a *Activities) partBytesFor(server Server) int64 {
+	if (config.Environment{Process: a.Process}).Trusts(server.TrackingURI, a.TrustedHosts) {
+		return a.PartBytes
+	}
+	return 0
+}
+
+func (a *Activities) credentials(server Server) (mlflow.Credentials, error) {
+	access, err := a.access(server)
+	if err != nil {
+		return mlflow.Credentials{}, err
+	}
+	c := mlflow.Credentials{Username: access.Username, Password: access.Password, Token: access.Token}
+	if access.TokenFile == "" {
+		return c, nil
+	}
+	token, err := os.ReadFile(access.TokenFile)
+	if err != nil {
+		return c, fmt.Errorf("read MLFLOW_TRACKING_TOKEN_FILE: %w", err)
+	}
+	c.Token = strings.TrimSpace(string(token))
+	return c, nil
+}

@@ -1,0 +1,81 @@
+package activities
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"registrar/internal/mlflow/mlflowtest"
+)
+
+// authorizations are what the server was sent as credentials, once each request.
+func (p *project) authorizations() []string {
+	var sent []string
+	for _, r := range p.server.Requests() {
+		sent = append(sent, r.Header.Get("Authorization"))
+	}
+	return sent
+}
+
+func (p *project) checkHealth() error {
+	_, err := execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: p.tracked()})
+	return err
+}
+
+func TestCredentials_GoToTheWorkersOwnServerOnly(t *testing.T) {
+	for name, test := range map[string]struct {
+		own     func(uri string) string
+		trusted func(uri string) []string
+		want    string
+	}{
+		"own server":      {func(uri string) string { return uri }, nil, "Bearer secret"},
+		"other server":    {func(string) string { return "http://mlflow.example" }, nil, ""},
+		"none of its own": {func(string) string { return "" }, nil, ""},
+		"trusted server":  {func(string) string { return "http://mlflow.example" }, func(uri string) []string { return []string{strings.TrimPrefix(uri, "http://")} }, "Bearer secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			p.Process = map[string]string{"MLFLOW_TRACKING_TOKEN": "secret", "MLFLOW_TRACKING_URI": test.own(p.server.URL)}
+			if test.trusted != nil {
+				p.TrustedHosts = test.trusted(p.server.URL)
+			}
+
+			require.NoError(t, p.checkHealth())
+
+			require.NotEmpty(t, p.authorizations())
+			for _, sent := range p.authorizations() {
+				require.Equal(t, test.want, sent)
+			}
+		})
+	}
+}
+
+func TestCredentials_AreNotSentAlongARedirect(t *testing.T) {
+	p := newProject(t)
+	elsewhere := mlflowtest.NewServer(t)
+	front := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(front.Close)
+	p.Process = map[string]string{"MLFLOW_TRACKING_TOKEN": "secret", "MLFLOW_TRACKING_URI": front.URL}
+
+	_, err := execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: Server{TrackingURI: front.URL, Root: p.root}})
+
+	require.ErrorContains(t, err, "307")
+	require.Empty(t, elsewhere.Requests())
+}
+
+func TestCredentials_AreReadAgainForEachRequest(t *testing.T) {
+	p := newProject(t)
+	tokens := filepath.Join(t.TempDir(), "token")
+	p.Process = map[string]string{"MLFLOW_TRACKING_TOKEN_FILE": tokens, "MLFLOW_TRACKING_URI": p.server.URL}
+	for _, token := range []string{"first", "second"} {
+		require.NoError(t, os.WriteFile(tokens, []byte(token+"\n"), 0o600))
+		require.NoError(t, p.checkHealth())
+		sent := p.authorizations()
+		require.Equal(t, "Bearer "+token, sent[len(sent)-1])
+	}
+}

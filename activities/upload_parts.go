@@ -1,0 +1,238 @@
+package activities
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"registrar/internal/mlflow"
+	"registrar/internal/mlmodel"
+)
+
+// DefaultPartBytes is the size of a part, and half the size of the smallest file that goes up in parts.
+const DefaultPartBytes = 32 << 20
+
+// maxParts bounds what is remembered of an upload; the parts of a larger file are larger. S3 itself takes 10,000 of at most 5 GiB.
+const maxParts = 500
+
+// partsUnderWay is how far an upload in parts has come, as upload.json has it. It lies beside the frozen copies, and not in the heartbeats: the
+// addresses of the parts are secrets for as long as they hold.
+type partsUnderWay struct {
+	ArtifactURI string `json:"artifact_uri"`
+	File        string `json:"file"`
+	SizeBytes   int64  `json:"size_bytes"`
+	PartBytes   int64  `json:"part_bytes"`
+	// RunID is the run that the file's model is of: who ends the run, gives the upload up.
+	RunID string `json:"run_id"`
+
+	Upload mlflow.MultipartUpload `json:"upload"`
+	// Done are the parts that the store has, in order, and SHA256 the digest of all their bytes: what goes on must go on with the same file.
+	Done   []mlflow.Part `json:"done"`
+	SHA256 string        `json:"sha256"`
+}
+
+// errAnew says that what was remembered of an upload is of no use.
+var errAnew = errors.New("the parts that were sent before are of no use")
+
+// partBytes is the size of the parts that a file is sent in; 0 where it is sent whole: it is small, the server's store takes no parts, or the worker
+// has no word of its own that the server is to be trusted: the parts go to a host that the server names.
+func (u *upload) partBytes(ctx context.Context, f mlmodel.File) (int64, error) {
+	if u.parts == 0 || f.SizeBytes < 2*u.parts {
+		return 0, nil
+	}
+	offered, err := u.client.MultipartUploads(ctx)
+	if !offered || err != nil {
+		return 0, err
+	}
+	const mebibyte = 1 << 20
+	return max(u.parts, (f.SizeBytes/maxParts/mebibyte+1)*mebibyte), nil
+}
+
+// sendInParts sends a file in parts, from where an earlier attempt stopped. A part that fails ends the attempt, and the next one begins with it. The
+// file is read from its beginning all the same: its digest is looked at before its last part is complete.
+func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, partBytes int64) error {
+	p, err := u.resumedParts(t, f)
+	if err != nil {
+		return err
+	}
+	if p == nil && !isFirstAttempt(ctx, u.in.First) {
+		there, err := u.isThere(ctx, t.artifactURI, f.Path, f.SizeBytes)
+		if there || err != nil {
+			u.done.Add(f.SizeBytes)
+			return err
+		}
+	}
+	if p == nil {
+		if p, err = u.beginParts(ctx, t, f, partBytes); err != nil {
+			return err
+		}
+	}
+	err = u.sendParts(ctx, p, f)
+	if err == nil {
+		err = u.completeParts(ctx, p)
+	}
+	switch {
+	case err == nil:
+		return u.folder.RemoveUpload()
+	case errors.Is(err, errAnew), errors.Is(err, mlflow.ErrPartTarget):
+		return errors.Join(err, u.giveUpParts(ctx))
+	}
+	return err
+}
+
+// resumedParts is what an earlier attempt left of the same upload; nil where there is nothing.
+func (u *upload) resumedParts(t target, f mlmodel.File) (*partsUnderWay, error) {
+	p, err := readParts(u.folder)
+	if p == nil || err != nil || p.ArtifactURI != t.artifactURI || p.File != f.Path || p.SizeBytes != f.SizeBytes {
+		return nil, err
+	}
+	return p, nil
+}
+
+func readParts(folder frozen) (*partsUnderWay, error) {
+	data, err := folder.ReadUpload()
+	if isAbsent(err) {
+		return nil, nil
+	}
+	var p partsUnderWay
+	if err != nil || json.Unmarshal(data, &p) != nil {
+		return nil, err // what cannot be read is begun anew
+	}
+	return &p, nil
+}
+
+func (u *upload) beginParts(ctx context.Context, t target, f mlmodel.File, partBytes int64) (*partsUnderWay, error) {
+	if err := u.giveUpParts(ctx); err != nil { // of a logged model that was condemned
+		return nil, err
+	}
+	upload, err := u.client.CreateMultipartUpload(ctx, t.artifactURI, f.Path, int((f.SizeBytes+partBytes-1)/partBytes))
+	if err != nil {
+		return nil, storesError(err)
+	}
+	p := &partsUnderWay{ArtifactURI: t.artifactURI, File: f.Path, SizeBytes: f.SizeBytes, PartBytes: partBytes, RunID: u.in.Run.RunID, Upload: upload}
+	return p, u.remember(p)
+}
+
+func (u *upload) remember(p *partsUnderWay) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return u.folder.WriteUpload(data)
+}
+
+func (u *upload) sendParts(ctx context.Context, p *partsUnderWay, f mlmodel.File) error {
+	body, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	digest := sha256.New()
+	stream := io.TeeReader(&counting{ctx: ctx, r: body, n: &u.done}, digest)
+	sent := int64(len(p.Done)) * p.PartBytes
+	if sent = min(sent, p.SizeBytes); sent > 0 {
+		if _, err := io.CopyN(io.Discard, stream, sent); err != nil {
+			return err
+		}
+		if sumOf(digest) != p.SHA256 {
+			return errAnew
+		}
+	}
+	for sent < p.SizeBytes {
+		size := min(p.PartBytes, p.SizeBytes-sent)
+		part, err := u.client.UploadPart(ctx, p.Upload.Targets[len(p.Done)], size, io.LimitReader(stream, size))
+		if err != nil {
+			return partError(err)
+		}
+		sent += size
+		p.Done, p.SHA256 = append(p.Done, part), sumOf(digest)
+		if err := u.remember(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sumOf(digest hash.Hash) string { return hex.EncodeToString(digest.Sum(nil)) }
+
+// partError says what a store's refusal of a part means: an address that is too old, or an upload that somebody aborted, takes no part any more.
+func partError(err error) error {
+	refused, ok := errors.AsType[*mlflow.APIError](err)
+	switch {
+	case ok && (refused.Status == http.StatusForbidden || refused.Status == http.StatusNotFound):
+		return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{err})
+	case ok:
+		return &artifactStoreError{&incompletePartsError{err}}
+	}
+	return err
+}
+
+// incompletePartsError: the store did not take a part, or not the whole. Another attempt goes on, or begins anew.
+type incompletePartsError struct{ err error }
+
+func (e *incompletePartsError) Error() string { return "upload in parts: " + e.err.Error() }
+
+// completeParts makes the parts the file. Where the answer is lost, or says that there is no such upload, the file tells.
+func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
+	refused := u.client.CompleteMultipartUpload(ctx, p.ArtifactURI, p.File, p.Upload.UploadID, p.Done)
+	if refused == nil {
+		return nil
+	}
+	if there, err := u.isThere(ctx, p.ArtifactURI, p.File, p.SizeBytes); there && err == nil {
+		return nil
+	}
+	if isA[*mlflow.APIError](refused) {
+		return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{refused})
+	}
+	return refused
+}
+
+// isThere tells whether the file is complete: parts, and what breaks off, are not seen. Nobody but this generation writes there, and of the same copy.
+func (u *upload) isThere(ctx context.Context, artifactURI, file string, sizeBytes int64) (bool, error) {
+	files, err := u.client.ListArtifacts(ctx, artifactURI, strings.TrimPrefix(path.Dir(file), "."))
+	for _, f := range files {
+		if f.Path == file && f.FileSize == sizeBytes {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// giveUpParts forgets an upload that is under way, and asks the store to do so, too. A store that does not hear of it keeps the parts until its
+// own rules remove them.
+func (u *upload) giveUpParts(ctx context.Context) error {
+	p, err := readParts(u.folder)
+	if p == nil || err != nil {
+		return err
+	}
+	_ = p.abort(ctx, u.client)
+	return u.folder.RemoveUpload()
+}
+
+// endParts aborts the upload of a run that is under way, and forgets it once the store has.
+func endParts(ctx context.Context, client *mlflow.Client, folder frozen, runID string) error {
+	p, err := readParts(folder)
+	if p == nil || err != nil || p.RunID != runID {
+		return err // another generation's: it is its own to give up
+	}
+	if err := p.abort(ctx, client); err != nil {
+		return err
+	}
+	return folder.RemoveUpload()
+}
+
+// abort gives up what the store has, also when the step was canceled.
+func (p *partsUnderWay) abort(ctx context.Context, client *mlflow.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return storesError(client.AbortMultipartUpload(ctx, p.ArtifactURI, p.File, p.Upload.UploadID))
+}

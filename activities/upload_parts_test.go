@@ -1,0 +1,149 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+
+	"registrar/internal/failure"
+	"registrar/internal/mlflow"
+	"registrar/internal/mlflow/mlflowtest"
+)
+
+// inParts lets the server offer that files are uploaded in parts. The part that comes is held up until the test ends, and reached is called.
+func (p *project) inParts(reached func()) {
+	host, err := url.Parse(p.server.URL)
+	require.NoError(p.t, err)
+	p.TrustedHosts, p.PartBytes = []string{host.Host}, 1
+	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: p.server.URL + "/store/1", Number: 1}}})
+	require.NoError(p.t, err)
+	held := make(chan struct{})
+	p.t.Cleanup(func() { close(held) })
+	once := sync.OnceFunc(reached)
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/server-info"):
+			return mlflowtest.Fault{Status: http.StatusOK, Body: `{"multipart_uploads_enabled": true}`}
+		case strings.Contains(r.URL.Path, "/mpu/create/"):
+			return mlflowtest.Fault{Status: http.StatusOK, Body: string(upload)}
+		case strings.Contains(r.URL.Path, "/mpu/abort/"):
+			return mlflowtest.Fault{Status: http.StatusOK, Body: "{}"}
+		case r.URL.Path == "/store/1":
+			once()
+			return mlflowtest.Fault{Hang: held}
+		}
+		return mlflowtest.Fault{}
+	})
+}
+
+// aborts counts the requests to abort an upload.
+func (p *project) aborts() (n int) {
+	for _, r := range p.server.Requests() {
+		if strings.Contains(r.Path, "/mpu/abort/") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestUploadModel_AbortsItsPartsWhereNobodyGoesOn(t *testing.T) {
+	gone := serviceerror.NewNotFound("activity task not found")
+	for name, c := range map[string]struct {
+		cause   error
+		running bool // the execution, when the attempt has ended
+		aborts  int
+	}{
+		"canceled":                          {temporal.NewCanceledError(), true, 1},
+		"terminated":                        {gone, false, 1},
+		"frozen, and another one goes on":   {gone, true, 0},
+		"the worker stops, another goes on": {errWorkerStops, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			p.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
+			p.IsRunning = func(context.Context, string, string) (bool, error) { return c.running, nil }
+			p.inParts(func() { cancel(c.cause) })
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			require.Error(t, err)
+			require.Equal(t, c.aborts, p.aborts())
+			folder, err := p.folder(in.Project)
+			require.NoError(t, err)
+			defer folder.Close()
+			left, err := readParts(folder)
+			require.NoError(t, err)
+			require.Equal(t, c.aborts == 0, left != nil, "what goes on finds what was sent")
+		})
+	}
+}
+
+func TestFinishRun_AbortsTheUploadThatItsRunLeaves(t *testing.T) {
+	const down = http.StatusInternalServerError
+	now := time.Now()
+	for name, c := range map[string]struct {
+		runID   string // of the upload; empty: the run that ends
+		status  int    // of the answer
+		ended   time.Time
+		aborts  int
+		outage  bool
+		remains bool
+	}{
+		"aborted":                {"", http.StatusOK, now, 1, false, false},
+		"another generation's":   {"another", http.StatusOK, now, 0, false, true},
+		"not there any more":     {"", http.StatusNotFound, now, 1, false, false},
+		"the store is down":      {"", down, now, 1, true, true},
+		"the store stays down":   {"", down, now.Add(-2 * abortFor), 1, false, false},
+		"it is refused for good": {"", http.StatusBadRequest, now, 1, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			folder, err := p.folder(in.Project)
+			require.NoError(t, err)
+			defer folder.Close()
+			u := &upload{in: in, client: p.client(), folder: folder}
+			if c.runID != "" {
+				u.in.Run.RunID = c.runID
+			}
+			require.NoError(t, u.remember(&partsUnderWay{
+				ArtifactURI: in.Run.ArtifactURI, File: "model.pkl", RunID: u.in.Run.RunID, Upload: mlflow.MultipartUpload{UploadID: "u"},
+			}))
+			p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+				if strings.Contains(r.URL.Path, "/mpu/abort/") {
+					return mlflowtest.Fault{Status: c.status, Body: "{}"}
+				}
+				return mlflowtest.Fault{}
+			})
+
+			_, err = p.ExecuteActivity(p.FinishRun, FinishRunInput{
+				Server: in.Server, RunID: in.Run.RunID, Status: RunKilled, EndTime: c.ended, Project: in.Project,
+			})
+
+			if c.outage {
+				var application *temporal.ApplicationError
+				require.ErrorAs(t, err, &application)
+				require.Equal(t, failure.Outage, application.Type(), "asked again")
+			} else {
+				require.NoError(t, err)
+			}
+			require.Equal(t, c.aborts, p.aborts())
+			left, err := readParts(folder)
+			require.NoError(t, err)
+			require.Equal(t, c.remains, left != nil)
+			require.Equal(t, mlflow.RunKilled, p.server.Runs()[0].Info.Status)
+		})
+	}
+}

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
+
+	"registrar/internal/receipt"
+	"registrar/workflows"
+)
+
+// atRest measures a worker that has nothing to do.
+func (b *bench) atRest(ctx context.Context) error {
+	b.say("the worker at rest, %d s", b.extent.restSeconds)
+	pid := b.worker.PID()
+	before, err := cpuOf(pid)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := pause(ctx, time.Duration(b.extent.restSeconds)*time.Second); err != nil {
+		return err
+	}
+	after, err := cpuOf(pid)
+	if err != nil {
+		return err
+	}
+	resident, err := memoryOf(pid, "VmRSS")
+	if err != nil {
+		return err
+	}
+	b.report.add("worker at rest, memory", megabytes(resident), "", atMost(float64(resident)/(1<<20), 40, " MiB"))
+	b.report.add("worker at rest, CPU", percent(after-before, time.Since(began)), "", atMost(100*(after-before).Seconds()/time.Since(began).Seconds(), 0.5, " %"))
+	return nil
+}
+
+// registrations measures one registration of a model after the other, each beside the Python stage and the bare script.
+func (b *bench) registrations(ctx context.Context) error {
+	for _, model := range []string{"small", "medium"} {
+		if err := b.registration(ctx, model); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) registration(ctx context.Context, model string) error {
+	info, err := os.Stat(b.path(model + ".joblib"))
+	if err != nil {
+		return err
+	}
+	size := fmt.Sprintf("%.1f MB", float64(info.Size())/1e6)
+	b.say("one registration of %s, %d rounds", size, b.extent.rounds)
+	p, err := b.newProject(model)
+	if err != nil {
+		return err
+	}
+	var stage, same, fewest, ours []spent
+	var last receipt.Receipt
+	var lastBegan time.Time
+	for round := range b.extent.rounds + 1 {
+		s, err := timed(ctx, b.env, p.root, b.python, b.rival("log_model.py"), p.model, p.metrics, p.name+"-stage")
+		if err != nil {
+			return err
+		}
+		r, err := b.bare(ctx, "same", p, 1, 1)
+		if err != nil {
+			return err
+		}
+		f, err := b.bare(ctx, "fewest", p, 1, 1)
+		if err != nil {
+			return err
+		}
+		lastBegan = time.Now()
+		o, receipt, err := b.registered(ctx, p)
+		if err != nil {
+			return err
+		}
+		if last = receipt; round > 0 { // the first round warms up
+			stage, same, fewest, ours = append(stage, s), append(same, r), append(fewest, f), append(ours, o)
+		}
+	}
+	s, r, f, o := medians(stage), medians(same), medians(fewest), medians(ours)
+	what := "registration of " + size
+	b.report.add(what+", wall, against the Python stage", seconds(o.wall), seconds(s.wall), fraction(float64(s.wall)/float64(o.wall), 15))
+	b.report.add(what+", CPU of starter and worker", seconds(o.cpu), seconds(s.cpu), fraction(float64(s.cpu)/float64(o.cpu), 40))
+	b.report.add(what+", peak memory of the worker", megabytes(o.peakBytes), megabytes(s.peakBytes), fraction(float64(s.peakBytes)/float64(o.peakBytes), 6))
+	b.report.add(what+", wall, against the bare script", seconds(o.wall), seconds(r.wall), atMost(float64(o.wall)/float64(r.wall), 2.5, " times"))
+	b.report.add(what+", wall, against the fewest requests", seconds(o.wall), seconds(f.wall), toKnow(float64(o.wall)/float64(f.wall), " times"))
+	events, err := b.history(ctx, last.WorkflowID)
+	if err != nil {
+		return err
+	}
+	b.report.profiles = append(b.report.profiles, profileOf(what, events, lastBegan, ours[len(ours)-1].wall))
+	if model != "small" {
+		return nil
+	}
+	b.report.add("Temporal events of one registration", fmt.Sprint(len(events)), "", atMost(float64(len(events)), 60, ""))
+	return nil
+}
+
+// bare is the bare script: the same requests or the fewest, for so many registrations in so many threads.
+func (b *bench) bare(ctx context.Context, requests string, p project, count, threads int) (spent, error) {
+	return timed(ctx, b.env, p.root, b.python, b.rival("rest_calls.py"), requests, p.model, p.metrics, p.name+"-"+requests,
+		strconv.Itoa(count), strconv.Itoa(threads), b.mlflow.URI)
+}
+
+// registered is one registration: the wall time of the starter, the CPU of starter and worker, the peak of the worker.
+func (b *bench) registered(ctx context.Context, p project) (spent, receipt.Receipt, error) {
+	pid := b.worker.PID()
+	if err := forgetPeak(pid); err != nil {
+		return spent{}, receipt.Receipt{}, err
+	}
+	before, err := cpuOf(pid)
+	if err != nil {
+		return spent{}, receipt.Receipt{}, err
+	}
+	s, r, err := b.register(ctx, p)
+	if err != nil {
+		return s, r, err
+	}
+	after, err := cpuOf(pid)
+	if err != nil {
+		return s, r, err
+	}
+	s.cpu += after - before
+	s.peakBytes, err = memoryOf(pid, "VmHWM")
+	return s, r, err
+}
+
+// history are the events of the newest execution of a workflow.
+func (b *bench) history(ctx context.Context, workflowID string) ([]*historypb.HistoryEvent, error) {
+	var events []*historypb.HistoryEvent
+	for iterator := b.client.GetWorkflowHistory(ctx, workflowID, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); iterator.HasNext(); {
+		event, err := iterator.Next()
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, event)
+	}
+	return events, nil
+}
+
+// tookOf is how long an activity ran, as the history has it.
+func tookOf(events []*historypb.HistoryEvent, activity string) (time.Duration, error) {
+	for _, ended := range events {
+		completed := ended.GetActivityTaskCompletedEventAttributes()
+		if completed == nil || events[completed.GetScheduledEventId()-1].GetActivityTaskScheduledEventAttributes().GetActivityType().GetName() != activity {
+			continue
+		}
+		return ended.GetEventTime().AsTime().Sub(events[completed.GetStartedEventId()-1].GetEventTime().AsTime()), nil
+	}
+	return 0, fmt.Errorf("the history has no %s that completed", activity)
+}
+
+// largeFile measures what grows with the size of the file.
+func (b *bench) largeFile(ctx context.Context) error {
+	size := fmt.Sprintf("%.1f GB", float64(b.extent.largeBytes)/1e9)
+	b.say("a file of %s, %d rounds", size, b.extent.largeRounds)
+	p, err := b.newProject("large")
+	if err != nil {
+		return err
+	}
+	var frozen, tools, uploaded, curled []time.Duration
+	var peaks []int64
+	for range b.extent.largeRounds {
+		copied := b.path("copy")
+		syscall.Sync() // what the round before left to be written belongs to nobody's time
+		hash, err := timed(ctx, b.env, p.root, "sha256sum", p.model)
+		if err != nil {
+			return err
+		}
+		cp, err := timed(ctx, b.env, p.root, "cp", "--reflink=auto", p.model, copied)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := syncFile(copied); err != nil {
+			return err
+		}
+		written := time.Since(began)
+		if err := os.Remove(copied); err != nil {
+			return err
+		}
+		tools = append(tools, hash.wall+cp.wall+written)
+
+		syscall.Sync()
+		url := b.mlflow.URI + "/api/2.0/mlflow-artifacts/artifacts/curl/model.pkl"
+		curl, err := timed(ctx, b.env, p.root, "curl", "--silent", "--fail", "--upload-file", p.model, url)
+		if err != nil {
+			return err
+		}
+		curled = append(curled, curl.wall)
+
+		syscall.Sync()
+		began = time.Now()
+		s, r, err := b.registered(ctx, p)
+		if err != nil {
+			return err
+		}
+		events, err := b.history(ctx, r.WorkflowID)
+		if err != nil {
+			return err
+		}
+		inspect, err := tookOf(events, "SnapshotModel")
+		if err != nil {
+			return err
+		}
+		upload, err := tookOf(events, "UploadModel")
+		if err != nil {
+			return err
+		}
+		frozen = append(frozen, events[0].GetEventTime().AsTime().Sub(began)+inspect)
+		uploaded, peaks = append(uploaded, upload), append(peaks, s.peakBytes)
+		if err := b.removeArtifacts(); err != nil {
+			return err
+		}
+	}
+	freeze, with, upload, curl := median(frozen), median(tools), median(uploaded), median(curled)
+	b.report.add("freezing, hashing and inspecting "+size+", against sha256sum, cp and fsync", seconds(freeze), seconds(with),
+		atMost(float64(freeze)/float64(with), 1.2, " times"))
+	b.report.add("upload of "+size+", against curl -T", seconds(upload), seconds(curl), atMost(float64(upload)/float64(curl), 1.1, " times"))
+	b.report.add("peak memory of the worker meanwhile", megabytes(median(peaks)), "", atMost(float64(median(peaks))/(1<<20), 64, " MiB"))
+	return nil
+}
+
+func syncFile(name string) error {
+	file, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// removeArtifacts makes room on the disk: nobody loads what was uploaded.
+func (b *bench) removeArtifacts() error {
+	folders, err := filepath.Glob(filepath.Join(b.mlflow.Dir, "artifacts", "*"))
+	for _, folder := range folders {
+		err = errors.Join(err, os.RemoveAll(folder))
+	}
+	return err
+}
+
+// throughput measures many small registrations, as many at a time as the bare script has threads.
+func (b *bench) throughput(ctx context.Context) error {
+	n, threads := b.extent.crowd, b.extent.threads
+	b.say("%d registrations, %d at a time", n, threads)
+	p, err := b.newProject("small")
+	if err != nil {
+		return err
+	}
+	same, err := b.bare(ctx, "same", p, n, threads)
+	if err != nil {
+		return err
+	}
+	fewest, err := b.bare(ctx, "fewest", p, n, threads)
+	if err != nil {
+		return err
+	}
+	projects := make(chan project, n)
+	for range n {
+		p, err := b.newProject("small")
+		if err != nil {
+			return err
+		}
+		projects <- p
+	}
+	close(projects)
+	before, err := b.cpuOfEach()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	failed := make(chan error, threads)
+	var all sync.WaitGroup
+	for range threads {
+		all.Go(func() {
+			for p := range projects {
+				if err := b.startAndWait(ctx, p); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(failed)
+	if err := <-failed; err != nil {
+		return err
+	}
+	took := time.Since(began)
+	after, err := b.cpuOfEach()
+	if err != nil {
+		return err
+	}
+	perMinute := func(d time.Duration) string { return fmt.Sprintf("%.0f", float64(n)/d.Minutes()) }
+	what := fmt.Sprintf("registrations a minute, %d at a time, against the ", threads)
+	b.report.add(what+"bare script", perMinute(took), perMinute(same.wall), atLeast(float64(same.wall)/float64(took), 0.8, " of it"))
+	for i, process := range after {
+		each := process.cpu - before[i].cpu
+		b.report.add("processor time of "+process.name+" for one of them", fmt.Sprintf("%d ms", (each/time.Duration(n)).Milliseconds()), "",
+			toKnow(100*each.Seconds()/took.Seconds(), " % of a processor"))
+	}
+	b.report.add(what+"fewest requests", perMinute(took), perMinute(fewest.wall), toKnow(float64(fewest.wall)/float64(took), " of it"))
+	return nil
+}
+
+// used is the processor time of a server or the worker so far.
+type used struct {
+	name string
+	cpu  time.Duration
+}
+
+func (b *bench) cpuOfEach() ([]used, error) {
+	each := []used{{name: "MLflow"}, {name: "Temporal"}, {name: "the worker"}}
+	for i, pid := range []int{b.mlflow.PID(), b.temporal.PID(), b.worker.PID()} {
+		cpu, err := cpuOfTree(pid)
+		if err != nil {
+			return nil, err
+		}
+		each[i].cpu = cpu
+	}
+	return each, nil
+}
+
+// startAndWait registers a project as `temporal workflow start` does: the worker freezes it.
+func (b *bench) startAndWait(ctx context.Context, p project) error {
+	run, err := b.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "bench/" + p.name, TaskQueue: workflows.TaskQueue},
+		workflows.TypeRegisterModel, workflows.RegisterInput{Root: p.root})
+	if err != nil {
+		return err
+	}
+	var r receipt.Receipt
+	if err := run.Get(ctx, &r); err != nil {
+		return err
+	}
+	if r.Outcome != receipt.Registered {
+		return fmt.Errorf("register %s: outcome %q, %s", p.name, r.Outcome, r.Error)
+	}
+	return nil
+}

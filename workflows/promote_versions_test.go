@@ -1,0 +1,202 @@
+package workflows_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"registrar/activities"
+	"registrar/internal/failure"
+	"registrar/internal/mlflow"
+	"registrar/internal/mlflow/mlflowtest"
+	"registrar/workflows"
+)
+
+// promoter is an execution of PromoteVersions for a registered model that has some versions.
+type promoter struct {
+	*execution
+	replies []workflows.PromotionReply
+}
+
+func newPromoter(t *testing.T, versions int) *promoter {
+	server := mlflowtest.NewServer(t)
+	p := &promoter{execution: newExecution(t, server, t.TempDir())}
+	p.SetStartWorkflowOptions(startOptions(workflows.PromotionID(modelName, "")))
+	p.OnSignalExternalWorkflow(mock.Anything, registrationID, "run", workflows.SignalPromoted, mock.Anything).Return(
+		func(_, _, _, _ string, reply any) error {
+			p.replies = append(p.replies, decoded[workflows.PromotionReply](t, reply))
+			return nil
+		})
+	client := clientOf(t, server)
+	_, err := client.CreateRegisteredModel(t.Context(), mlflow.CreateRegisteredModelRequest{Name: modelName})
+	require.NoError(t, err)
+	for range versions {
+		_, err := client.CreateModelVersion(t.Context(), mlflow.CreateModelVersionRequest{Name: modelName, Source: "mlflow-artifacts:/somewhere"})
+		require.NoError(t, err)
+	}
+	return p
+}
+
+// asks lets requests for promotion come after a time, all at once.
+func (p *promoter) asks(after time.Duration, versions ...string) {
+	p.RegisterDelayedCallback(func() {
+		for _, version := range versions {
+			p.SignalWorkflow(workflows.SignalPromote, p.request(version))
+		}
+	}, after)
+}
+
+func (p *promoter) request(version string) workflows.PromotionRequest {
+	return workflows.PromotionRequest{
+		Promote: activities.PromoteVersionInput{
+			Server: activities.Server{TrackingURI: p.server.URL, Root: p.root}, ModelName: modelName, Version: version,
+		},
+		WorkflowID: registrationID, RunID: "run", Nonce: "nonce of " + version,
+	}
+}
+
+func (p *promoter) run() {
+	p.t.Helper()
+	p.ExecuteWorkflow(workflows.PromoteVersions, workflows.PromoteVersionsInput{ModelName: modelName, Settle: settleTime})
+	require.True(p.t, p.IsWorkflowCompleted())
+}
+
+// stages are the stages of the versions in their order.
+func (p *promoter) stages() []string {
+	var stages []string
+	for _, v := range p.server.ModelVersions() {
+		stages = append(stages, v.CurrentStage)
+	}
+	return stages
+}
+
+func TestPromoteVersions_OneAtATimeInTheOrderOfAsking(t *testing.T) {
+	p := newPromoter(t, 4)
+	var running, most atomic.Int32
+	p.OnActivity(p.activities.PromoteVersion, mock.Anything, mock.Anything).Return(
+		func(ctx context.Context, in activities.PromoteVersionInput) (activities.PromoteVersionResult, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			return p.activities.PromoteVersion(ctx, in)
+		})
+	p.asks(0, "1", "3", "2", "4")
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.EqualValues(t, 1, most.Load())
+	promoted := activities.PromoteVersionResult{Promoted: true}
+	require.Equal(t, []workflows.PromotionReply{
+		{Nonce: "nonce of 1", Result: promoted},
+		{Nonce: "nonce of 3", Result: promoted},
+		{Nonce: "nonce of 2", Result: activities.PromoteVersionResult{Newer: "3"}},
+		{Nonce: "nonce of 4", Result: promoted},
+	}, p.replies)
+	require.Equal(t, []string{"Archived", "None", "Archived", "Staging"}, p.stages())
+	require.Equal(t, map[string]string{activities.Alias: "4"}, p.server.Aliases(modelName))
+}
+
+func TestPromoteVersions_CompletesAtOnceWhereNothingIsDoubtful(t *testing.T) {
+	p := newPromoter(t, 1)
+	begin := p.Now()
+	p.asks(0, "1")
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.Less(t, p.Now().Sub(begin), time.Second)
+}
+
+func TestPromoteVersions_PromotesTheHighestAgainAfterADoubtfulOne(t *testing.T) {
+	p := newPromoter(t, 2)
+	// The alias of version 1 is set again, late, after version 2 was promoted.
+	first := true
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if strings.HasSuffix(r.URL.Path, "/registered-models/alias") && r.Method == http.MethodPost && first {
+			first = false
+			return dropped
+		}
+		return mlflowtest.Fault{}
+	})
+	p.asks(0, "1", "2")
+	p.RegisterDelayedCallback(func() {
+		require.Equal(t, map[string]string{activities.Alias: "2"}, p.server.Aliases(modelName))
+		require.NoError(t, clientOf(t, p.server).SetRegisteredModelAlias(t.Context(), modelName, activities.Alias, "1"))
+	}, settleTime/2)
+	begin := p.Now()
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.Len(t, p.replies, 2)
+	require.True(t, p.replies[0].Result.Doubtful)
+	require.Equal(t, map[string]string{activities.Alias: "2"}, p.server.Aliases(modelName))
+	require.Equal(t, []string{"Archived", "Staging"}, p.stages())
+	require.Equal(t, settleTime, p.Now().Sub(begin).Truncate(time.Minute))
+}
+
+func TestPromoteVersions_ServesWhoAsksWhileItWaitsToPromoteAgain(t *testing.T) {
+	p := newPromoter(t, 3)
+	p.onRequest(1, func() mlflowtest.Fault { return dropped }, func() mlflowtest.Fault { return mlflowtest.Fault{} })
+	p.asks(0, "2")
+	p.asks(settleTime/2, "3", "1")
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.Len(t, p.replies, 3)
+	require.Equal(t, "3", p.replies[2].Result.Newer)
+	require.Equal(t, []string{"None", "Archived", "Staging"}, p.stages())
+	require.Equal(t, map[string]string{activities.Alias: "3"}, p.server.Aliases(modelName))
+}
+
+func TestPromoteVersions_AnswersAFailureWithItsKind(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault mlflowtest.Fault
+		kind  string
+		layer string
+	}{
+		"outage":       {unavailable, failure.Outage, "http"},
+		"unauthorized": {unauthorized, failure.Unauthorized, "auth"},
+		"refused":      {mlflowtest.Fault{Status: http.StatusBadRequest, Body: `{"error_code": "BAD_REQUEST", "message": "no"}`}, failure.Refused, "http"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPromoter(t, 1)
+			p.fail(1, time.Minute, test.fault)
+			p.asks(0, "1")
+
+			p.run()
+
+			require.NoError(t, p.GetWorkflowError())
+			require.Len(t, p.replies, 1)
+			require.Equal(t, test.kind, p.replies[0].Kind)
+			require.Equal(t, test.layer, p.replies[0].Detail.Layer)
+			require.NotEmpty(t, p.replies[0].Message)
+			require.False(t, p.replies[0].Result.Promoted)
+		})
+	}
+}
+
+func TestPromoteVersions_HandsOnWhatIsAskedWhenItsHistoryIsFull(t *testing.T) {
+	p := newPromoter(t, 1)
+	p.asks(0, strings.Fields(strings.Repeat("1 ", 600))...)
+
+	p.run()
+
+	var again *workflow.ContinueAsNewError
+	require.True(t, errors.As(p.GetWorkflowError(), &again), p.GetWorkflowError())
+	var next workflows.PromoteVersionsInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
+	require.Equal(t, 600, len(p.replies)+len(next.Requests), fmt.Sprint(len(p.replies)))
+	require.Equal(t, settleTime, next.Settle)
+}
