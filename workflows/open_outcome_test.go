@@ -18,13 +18,15 @@ import (
 
 // onCreateVersion lets the faults befall the requests that make a version, one each; later ones succeed.
 func onCreateVersion(faults ...mlflowtest.Fault) func(*http.Request) mlflowtest.Fault {
+	var seen atomic.Int32
 	return func(r *http.Request) mlflowtest.Fault {
-		if len(faults) == 0 || !strings.HasSuffix(r.URL.Path, "/model-versions/create") {
+		if !strings.HasSuffix(r.URL.Path, "/model-versions/create") {
 			return mlflowtest.Fault{}
 		}
-		fault := faults[0]
-		faults = faults[1:]
-		return fault
+		if at := int(seen.Add(1)) - 1; at < len(faults) {
+			return faults[at]
+		}
+		return mlflowtest.Fault{}
 	}
 }
 

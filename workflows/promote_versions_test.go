@@ -120,10 +120,9 @@ func TestPromoteVersions_CompletesAtOnceWhereNothingIsDoubtful(t *testing.T) {
 func TestPromoteVersions_PromotesTheHighestAgainAfterADoubtfulOne(t *testing.T) {
 	p := newPromoter(t, 2)
 	// The alias of version 1 is set again, late, after version 2 was promoted.
-	first := true
+	var lost atomic.Bool
 	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
-		if strings.HasSuffix(r.URL.Path, "/registered-models/alias") && r.Method == http.MethodPost && first {
-			first = false
+		if strings.HasSuffix(r.URL.Path, "/registered-models/alias") && r.Method == http.MethodPost && lost.CompareAndSwap(false, true) {
 			return dropped
 		}
 		return mlflowtest.Fault{}

@@ -67,7 +67,8 @@ func NewServer(t testing.TB) *Server {
 }
 
 // Intercept asks decide for the fault of each request from now on. It may be called at any time; nil ends it. The
-// request's body is there to be read.
+// request's body is there to be read. What decide keeps needs a lock: the goroutine of a request that got no answer may
+// still be at it when the next one comes.
 func (s *Server) Intercept(decide func(*http.Request) Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
