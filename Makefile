@@ -57,15 +57,15 @@ demo: build $(TEMPORAL) $(VENV) ## register a model on real servers, and serve b
 
 test: lint build tools venv dvc project ## everything that must pass: lint, and all tests with the race detector on real servers
 	@echo "test everything, on real servers"
-	@$(GOTESTSUM) -race -count=1 -p 2 -timeout 30m ./...
+	@$(GOTESTSUM) -race -count=1 -p 2 -timeout 80m ./...
 
 unit: $(TOOLS) ## the tests that need no server: unit, workflow and replay
 	@echo "test without servers"
-	@REGISTRAR_TEST_SERVERS=off $(GOTESTSUM) -race -p 2 -timeout 5m ./...
+	@REGISTRAR_TEST_SERVERS=off $(GOTESTSUM) -race -p 2 -timeout 30m ./...
 
 integration: build tools venv dvc project ## the tests of the packages that need servers
 	@echo "test on real servers"
-	@$(GOTESTSUM) -race -count=1 -p 2 -timeout 30m $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | \
+	@$(GOTESTSUM) -race -count=1 -p 2 -timeout 80m $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | \
 		awk '/internal\/servertest/ { print $$1 }')
 
 rules: $(TOOLS) ## the exactly-once protocol: thousands of schedules that nobody has seen, and each of its rules left out in turn (5 minutes)
@@ -121,7 +121,7 @@ screenshots: build $(TEMPORAL) $(VENV) ## take the README's pictures of both Web
 chaos: build tools venv ## each fault at each request of a registration, and random pairs of them (PAIRS=200 SEED=1); tens of minutes
 	@echo "let faults befall registrations"
 	@mkdir -p .build && go test -c -o .build/chaos.test ./test/chaos
-	@cd test/chaos && ../../.build/chaos.test -test.timeout 3h -full -pairs $(PAIRS) -seed $(SEED)
+	@cd test/chaos && ../../.build/chaos.test -test.timeout 3h -full -side-by-side 24 -pairs $(PAIRS) -seed $(SEED)
 
 waiting: build tools venv ## what it costs to wait for one MLflow server, and servers killed in each state (WAITERS=2000); up to an hour
 	@echo "let $(WAITERS) registrations wait for one MLflow server"

@@ -206,23 +206,27 @@ func TestFold_BreaksBetweenWords(t *testing.T) {
 	require.Equal(t, []string{"a  b"}, fold("a  b", 0))
 }
 
-// uploading is a registration with a step that moves bytes for some seconds.
-func uploading(s temporalSite) {
+// uploading is a registration with a step that moves bytes until somebody has seen them.
+func uploading(s temporalSite) (seen chan<- struct{}) {
 	s.t.Helper()
 	w := worker.New(s.client, s.taskQueue(), worker.Options{
 		MaxHeartbeatThrottleInterval: 100 * time.Millisecond, DefaultHeartbeatThrottleInterval: 100 * time.Millisecond,
 	})
+	enough := make(chan struct{})
 	w.RegisterActivityWithOptions(func(ctx context.Context) error {
 		const total = 20e6
-		for done := int64(0); done < total; done += 2e6 {
+		pace := time.NewTicker(200 * time.Millisecond)
+		defer pace.Stop()
+		for done := int64(0); ; done = min(done+2e6, 18e6) {
 			activity.RecordHeartbeat(ctx, activities.Progress{Done: done, Total: total})
 			select {
-			case <-time.After(200 * time.Millisecond): // as long as an upload of a real model takes
+			case <-pace.C:
+			case <-enough:
+				return nil
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
-		return nil
 	}, activity.RegisterOptions{Name: "UploadModel"})
 	w.RegisterWorkflowWithOptions(func(ctx workflow.Context, in workflows.RegisterInput) (receipt.Receipt, error) {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
@@ -237,18 +241,22 @@ func uploading(s temporalSite) {
 	}, workflow.RegisterOptions{Name: workflows.TypeRegisterModel})
 	require.NoError(s.t, w.Start())
 	s.t.Cleanup(w.Stop)
+	return enough
 }
 
-// onTerminal runs a command on a terminal.
-func (s temporalSite) onTerminal(columns uint16, environ []string, args ...string) (code int, shown string) {
+// letUploadEnd ends the upload once what it shows has been seen.
+func (s temporalSite) letUploadEnd(seen chan<- struct{}, shown func() bool) {
 	s.t.Helper()
-	term := newTerminal(s.t, columns)
-	code = run(s.t.Context(), args, append(s.environ(), environ...), term.file, term.file)
-	return code, term.all()
+	require.Eventually(s.t, shown, 2*time.Minute, 10*time.Millisecond)
+	select {
+	case seen <- struct{}{}:
+	case <-time.After(2 * time.Minute):
+		require.Fail(s.t, "no upload is under way")
+	}
 }
 
 func anUploadHasABarOnATerminal(s temporalSite) {
-	uploading(s)
+	seen := uploading(s)
 	for name, c := range map[string]struct {
 		environ       []string
 		bar, coloured bool
@@ -258,9 +266,19 @@ func anUploadHasABarOnATerminal(s temporalSite) {
 		"dumb":     {[]string{"TERM=dumb"}, false, false},
 	} {
 		s.t.Run(name, func(t *testing.T) {
-			code, shown := s.inside(t).onTerminal(80, c.environ, "register", "--root", projectOf(t, name), "--settle-timeout", "1m")
+			term := newTerminal(t, 80)
+			began, code := time.Now(), make(chan int, 1)
+			go func() {
+				args := []string{"register", "--root", projectOf(t, name), "--settle-timeout", "5m"}
+				code <- run(t.Context(), args, append(s.inside(t).environ(), c.environ...), term.file, term.file)
+			}()
+			s.inside(t).letUploadEnd(seen, func() bool {
+				// As long as a bar would take to come, where there shall be none.
+				return strings.Contains(term.sofar(), "20.0 MB") || !c.bar && time.Since(began) > 3*time.Second
+			})
 
-			require.Zero(t, code, shown)
+			require.Zero(t, <-code)
+			shown := term.all()
 			require.Equal(t, c.bar, strings.Contains(shown, "20.0 MB"), "%q", shown)
 			require.Equal(t, c.coloured, colours.MatchString(shown), "%q", shown)
 			require.Equal(t, c.bar, escapes.MatchString(shown), "%q", shown)
@@ -269,6 +287,7 @@ func anUploadHasABarOnATerminal(s temporalSite) {
 		})
 	}
 	s.t.Run("pipe", func(t *testing.T) {
+		time.AfterFunc(3*time.Second, func() { seen <- struct{}{} })
 		said := s.inside(t).starter("register", "--root", projectOf(t, "pipe"), "--settle-timeout", "1m")
 		require.Zero(t, said.code, said.stderr)
 		require.NotContains(t, said.stdout+said.stderr, "\x1b")

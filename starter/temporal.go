@@ -104,7 +104,7 @@ func look(ctx context.Context, c client.Client, h handle) (receipt.Receipt, *wor
 
 // ask asks the worker for the whole receipt; where none answers in time, r stays as it is.
 func (s *starter) ask(ctx context.Context, c client.Client, r receipt.Receipt, h handle) receipt.Receipt {
-	within, cancel := context.WithTimeout(ctx, 3*time.Second)
+	within, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	answer, err := c.QueryWorkflow(within, h.workflowID, h.runID, workflows.QueryReceipt)
 	if err != nil {

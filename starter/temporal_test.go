@@ -347,11 +347,11 @@ func (s temporalSite) audit(ctx context.Context, stderr *locked, modelName strin
 
 func anAuditWithoutAWorkerEnds(s temporalSite) {
 	var stderr locked
-	code := s.audit(s.t.Context(), &stderr, "audited", "--timeout", "8s")
+	code := s.audit(s.t.Context(), &stderr, "audited", "--timeout", "20s")
 
 	require.Equal(s.t, exitFailure, code)
 	require.Contains(s.t, stderr.String(), fmt.Sprintf("warning: no worker listens on task queue %q", s.taskQueue()))
-	require.Contains(s.t, stderr.String(), "error: audit: no result in time: it was given 8s; give it longer with --timeout")
+	require.Contains(s.t, stderr.String(), "error: audit: no result in time: it was given 20s; give it longer with --timeout")
 }
 
 func anInterruptedAuditIsCanceled(s temporalSite) {

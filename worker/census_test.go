@@ -41,9 +41,10 @@ func TestCensus_TellsApartWhatRegistrationsWaitFor(t *testing.T) {
 	t.Cleanup(c.Close)
 	log := zap.NewNop()
 	attributes := &searchAttributes{namespace: server.Namespace, log: log}
-	attributes.ensure(t.Context(), c)
-	require.True(t, attributes.present())
-	require.True(t, attributes.serverPresent())
+	require.Eventually(t, func() bool { // a start waits for them no longer than attributesWithin
+		attributes.ensure(t.Context(), c)
+		return attributes.present() && attributes.serverPresent()
+	}, patience, time.Millisecond)
 	counter := &census{log: log}
 	require.Equal(t, 1, testutil.CollectAndCount(counter), "nobody is asked")
 	counter.connect(c)

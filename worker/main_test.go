@@ -19,7 +19,7 @@ import (
 	"registrar/workflows"
 )
 
-const patience = time.Minute
+const patience = 4 * time.Minute
 
 // running is a worker in this process.
 type running struct {

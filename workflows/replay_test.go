@@ -94,7 +94,8 @@ such executions may be under way.`
 func TestReplay_RecordedHistoriesTakeTheSamePath(t *testing.T) {
 	for _, file := range recordedFiles(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			replayer := worker.NewWorkflowReplayer()
+			replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{DisableDeadlockDetection: true})
+			require.NoError(t, err)
 			workflows.RegisterWorkflows(replayer)
 			require.NoError(t, replay(t, replayer, file), howToVersion)
 		})
@@ -107,7 +108,9 @@ func TestReplay_TracingChangesNoPath(t *testing.T) {
 	tracing, err := opentelemetry.NewTracingInterceptor(opentelemetry.TracerOptions{Tracer: provider.Tracer("replay"), AllowInvalidParentSpans: true})
 	require.NoError(t, err)
 	for _, file := range recordedFiles(t) {
-		replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Interceptors: []interceptor.WorkerInterceptor{tracing}})
+		replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
+			DisableDeadlockDetection: true, Interceptors: []interceptor.WorkerInterceptor{tracing},
+		})
 		require.NoError(t, err)
 		workflows.RegisterWorkflows(replayer)
 		require.NoError(t, replay(t, replayer, file), file)

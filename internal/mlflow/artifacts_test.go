@@ -2,10 +2,13 @@ package mlflow_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,11 +55,17 @@ func (r *lastly) Read(p []byte) (int, error) {
 
 func TestUploadArtifact_IsNeverWholeWhereTheBodyFails(t *testing.T) {
 	wrongDigest := errors.New("wrong digest")
-	whole := make(chan bool, 1)
-	client := newClient(t, func(_ http.ResponseWriter, r *http.Request) {
+	var mu sync.Mutex
+	whole := map[string]bool{} // by the path of what has arrived, if only in part
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
-		whole <- err == nil && n == r.ContentLength
-	})
+		mu.Lock()
+		defer mu.Unlock()
+		whole[r.URL.Path] = err == nil && n == r.ContentLength
+	}))
+	defer server.Close()
+	client := clientOf(t, server.URL)
+	large := 0
 	for _, size := range []int64{5, 4096, 1 << 20, 5<<20 + 1} {
 		body := func(bytes int64) io.Reader { return io.LimitReader(endless{}, bytes) }
 		for cause, body := range map[string]io.Reader{
@@ -64,15 +73,17 @@ func TestUploadArtifact_IsNeverWholeWhereTheBodyFails(t *testing.T) {
 			"longer than it was":  body(size + 1),
 			"wrong digest":        &lastly{body(size), wrongDigest},
 		} {
-			err := client.UploadArtifact(t.Context(), "mlflow-artifacts:/1", "file", size, body)
+			err := client.UploadArtifact(t.Context(), "mlflow-artifacts:/1", fmt.Sprintf("%d bytes, %s", size, cause), size, body)
 			require.ErrorContains(t, err, cause)
-			select {
-			case got := <-whole:
-				require.False(t, got, "%d bytes, %s: the server got a whole file", size, cause)
-			case <-time.After(100 * time.Millisecond): // so small that nothing was written at all
-				require.Less(t, size, int64(1<<20))
+			if size >= 1<<20 { // of a smaller one nothing may be written at all
+				large++
 			}
 		}
+	}
+	server.Close() // when all that has arrived is over
+	require.GreaterOrEqual(t, len(whole), large)
+	for path, got := range whole {
+		require.False(t, got, "%s: the server got a whole file", path)
 	}
 	require.ErrorContains(t, client.UploadArtifact(t.Context(), "mlflow-artifacts:/1", "file", 0, strings.NewReader("x")), "longer")
 	require.ErrorContains(t, client.UploadArtifact(t.Context(), "mlflow-artifacts:/1", "file", -1, nil), "its size is -1")
@@ -104,7 +115,7 @@ func TestUploadArtifact_EndsWhereTheServerTakesNothing(t *testing.T) {
 	client := newClient(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadFull(r.Body, make([]byte, 10))
 		<-over
-	}, shortTimeouts)
+	}, stalling(200*time.Millisecond))
 	err := client.UploadArtifact(t.Context(), "mlflow-artifacts:/1", "file", 1<<30, io.LimitReader(endless{}, 1<<30))
 	require.ErrorIs(t, err, mlflow.ErrStalled)
 	requireTransport(t, err, mlflow.LayerHTTP, true)
@@ -120,10 +131,10 @@ func (r *slow) Read(p []byte) (int, error) {
 }
 
 func TestUploadArtifact_MayTakeLongerThanTheStall(t *testing.T) {
-	const stall, size = 500 * time.Millisecond, 8
+	const stall, size = 2 * time.Second, 8
 	client := newClient(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-	}, func(config *mlflow.Config) { config.Timeouts.Stall = stall })
+	}, stalling(stall))
 	ticker := time.NewTicker(stall / 5)
 	defer ticker.Stop()
 	body := io.LimitReader(&slow{ticker.C}, size)

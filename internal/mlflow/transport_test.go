@@ -30,6 +30,11 @@ func shortTimeouts(config *mlflow.Config) {
 	}
 }
 
+// stalling is for requests of which one phase alone is to take too long.
+func stalling(after time.Duration) func(*mlflow.Config) {
+	return func(config *mlflow.Config) { config.Timeouts.Stall = after }
+}
+
 func TestTransportError_TellsTheLayerAndWhetherItWasSent(t *testing.T) {
 	var listen net.ListenConfig
 	closed, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -76,7 +81,7 @@ func TestClient_EndsAnAnswerThatStalls(t *testing.T) {
 		_, _ = io.WriteString(w, `{"run": `)
 		assert.NoError(t, http.NewResponseController(w).Flush())
 		<-over
-	}, shortTimeouts)
+	}, stalling(200*time.Millisecond))
 	err := createRun(t.Context(), client)
 	require.ErrorIs(t, err, mlflow.ErrStalled)
 	require.ErrorIs(t, err, mlflow.ErrUnreadableAnswer)

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // family is a command with a child: both hold the FIFO open, so that its reader sees the end when both are gone. They
 // ignore SIGTERM as far as stubborn says.

@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 )
@@ -117,9 +119,11 @@ func TestTemporal_ComesBackOnTheSamePortAndFile(t *testing.T) {
 	require.ErrorContains(t, temporalReady(t.Context(), server.HostPort), "connection refused")
 	require.NoError(t, server.Start(t.Context()))
 
-	description, err := connection.DescribeWorkflowExecution(t.Context(), "kept", "")
-	require.NoError(t, err)
-	require.Equal(t, run.GetRunID(), description.GetWorkflowExecutionInfo().GetExecution().GetRunId())
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // a connection that was lost is made again after a while
+		description, err := connection.DescribeWorkflowExecution(t.Context(), "kept", "")
+		assert.NoError(c, err)
+		assert.Equal(c, run.GetRunID(), description.GetWorkflowExecutionInfo().GetExecution().GetRunId())
+	}, 2*time.Minute, 100*time.Millisecond)
 	require.ErrorIs(t, server.Start(t.Context()), ErrPortTaken)
 }
 

@@ -28,7 +28,7 @@ const (
 
 // TestCounts_OfARegistrationThatNothingDisturbs counts what it asks of MLflow, each request with its reason, and what it leaves in Temporal.
 func TestCounts_OfARegistrationThatNothingDisturbs(t *testing.T) {
-	t.Parallel()
+	// Not parallel: beside many others, a request may take so long that it is made again.
 	s := theSite(t)
 	r, err := s.play(t.Context(), t, scenario{setting: succeeding})
 	require.NoError(t, err)

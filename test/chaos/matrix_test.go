@@ -28,8 +28,8 @@ func TestMatrixSample(t *testing.T) {
 	if *full {
 		t.Skip("the full matrix has them all")
 	}
+	m := recorded(t) // before anything else runs
 	t.Parallel()
-	m := recorded(t)
 	m.run(t, m.sample())
 }
 

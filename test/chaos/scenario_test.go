@@ -29,7 +29,7 @@ const (
 	// responseTimeout is how long a worker waits for MLflow's answer: long enough for a server that serves many at once.
 	responseTimeout = 4 * time.Second
 	// settleTime is when the sweep comes; what is late comes before. A zombie that wakes needs a moment.
-	settleTime = 10 * time.Second
+	settleTime = 15 * time.Second
 	// patience bounds a registration with its faults. A frozen worker keeps tasks that it was given for as long as their heartbeat timeouts.
 	patience = 5 * time.Minute
 )

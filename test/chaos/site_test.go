@@ -23,7 +23,7 @@ var (
 	full       = flag.Bool("full", false, "run everything: the whole matrix, and as many at once as issue 5 asks for")
 	pairs      = flag.Int("pairs", 0, "how many random pairs and triples of faults to run")
 	seed       = flag.Uint64("seed", 1, "seed of the random pairs and triples")
-	sideBySide = flag.Int("side-by-side", 24, "how many registrations to run at a time")
+	sideBySide = flag.Int("side-by-side", 12, "how many registrations to run at a time")
 )
 
 func TestMain(m *testing.M) {

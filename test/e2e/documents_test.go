@@ -56,7 +56,7 @@ func newSandbox(t *testing.T) *sandbox {
 		"starter":  starterInterrupted,
 		"worker":   workerInBackground,
 		"make":     `PATH=$REAL_PATH HOME=$REAL_HOME exec make --dry-run --no-print-directory -C "$REPOSITORY" "$@" > /dev/null`,
-		"temporal": `exec "$REPOSITORY/bin/temporal" "$@"`,
+		"temporal": temporalAwaited,
 	} {
 		s.write("bin/"+name, "#!/usr/bin/env bash\n"+script+"\n", 0o700)
 	}
@@ -87,6 +87,15 @@ for _ in $(seq 600); do
 done
 cat "$log" >&2
 exit 1`
+
+// temporalAwaited tries again what needs that Temporal has heard of a worker, whose first words to it say so: a reader types no faster.
+const temporalAwaited = `case " $* " in " worker deployment set-current-version "*)
+    for _ in $(seq 300); do
+        "$REPOSITORY/bin/temporal" "$@" && exit 0
+        sleep 0.2
+    done ;;
+esac
+exec "$REPOSITORY/bin/temporal" "$@"`
 
 // placeholders are what the documents write for what is different in each place, and what it is here.
 func (s *sandbox) placeholders() *strings.Replacer {

@@ -59,7 +59,7 @@ func newGateway(t testing.TB, mlflowURI string) *gateway {
 	t.Helper()
 	target, err := url.Parse(mlflowURI)
 	require.NoError(t, err)
-	g := &gateway{t: t, address: "127.0.0.1:0", proxy: &httputil.ReverseProxy{
+	g := &gateway{t: t, address: unusedAddress(t), proxy: &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		// MLflow is gone: so is the connection to the worker.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
@@ -75,7 +75,6 @@ func (g *gateway) open() {
 	g.t.Helper()
 	listener, err := new(net.ListenConfig).Listen(g.t.Context(), "tcp", g.address)
 	require.NoError(g.t, err)
-	g.address = listener.Addr().String()
 	server := &http.Server{Handler: http.HandlerFunc(g.serve)}
 	go func() { _ = server.Serve(listener) }()
 	g.mu.Lock()

@@ -231,7 +231,7 @@ func TestRegister_WithoutSearchAttributesTheMemoTells(t *testing.T) {
 
 	waiting := s.register().receipt
 	require.Equal(t, receipt.Waiting, waiting.State)
-	require.Contains(t, s.starter("list").stdout, `"waiting_for": "tcp"`)
+	eventually(t, func() bool { return strings.Contains(s.starter("list").stdout, `"waiting_for": "tcp"`) }, "the list shows what it waits for")
 	gateway.open()
 
 	s.requireOutcome(receipt.Registered, s.result(waiting.WorkflowID))

@@ -101,7 +101,9 @@ func (w *world) run(a *actor) {
 	a.env.SetTestTimeout(time.Hour)
 	a.env.SetStartTime(a.started)
 	a.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: a.execution.ID, TaskQueue: workflows.TaskQueue})
-	a.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&stage{world: w, actor: a}}})
+	a.env.SetWorkerOptions(worker.Options{
+		Interceptors: []interceptor.WorkerInterceptor{&stage{world: w, actor: a}}, DeadlockDetectionTimeout: time.Hour,
+	})
 	workflows.RegisterWorkflows(a.env)
 	a.env.RegisterActivity(w.activitiesFor(a))
 	a.env.RegisterActivityWithOptions(func(context.Context) error { return nil }, activity.RegisterOptions{Name: atSettle})

@@ -85,7 +85,7 @@ func (s *site) requireOnceDespite(t *testing.T, killings []killing, mlflowURI st
 
 				kill.now()
 
-				requireOnce(t, mlflowURI, in.requireRegistered(id, 2*time.Minute))
+				requireOnce(t, mlflowURI, in.requireRegistered(id, patience))
 			})
 		}
 	}
@@ -117,7 +117,7 @@ func (s *site) awaitEvent(workflowID string, isIt func(*historypb.HistoryEvent) 
 	require.Eventually(s.t, func() bool {
 		_, err := s.client.DescribeWorkflowExecution(s.t.Context(), workflowID, "")
 		return err == nil
-	}, time.Minute, 10*time.Millisecond, "%s is there", workflowID)
+	}, patience, 10*time.Millisecond, "%s is there", workflowID)
 	events := s.client.GetWorkflowHistory(s.t.Context(), workflowID, "", true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		event, err := events.Next()
@@ -146,7 +146,7 @@ func requireOnce(t testing.TB, uri string, r receipt.Receipt) {
 			models, err = client.SearchLoggedModels(ctx, experiments, filter)
 		}
 		return err == nil && len(runs) == 1 && len(models) == 1
-	}, time.Minute, 500*time.Millisecond, "one run and one logged model")
+	}, patience, 500*time.Millisecond, "one run and one logged model")
 	require.Equal(t, mlflow.RunFinished, runs[0].Info.Status)
 	require.Equal(t, mlflow.LoggedModelReady, models[0].Info.Status)
 	versions, err := client.SearchModelVersions(ctx, filter)

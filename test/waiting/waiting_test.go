@@ -32,6 +32,9 @@ var (
 	postgres      = flag.Bool("postgres", false, "start Temporal on PostgreSQL too, see make postgres")
 )
 
+// patience bounds what should take seconds, on machines that are busy with everything else.
+const patience = 6 * time.Minute
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
