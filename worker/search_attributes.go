@@ -26,8 +26,9 @@ func (s *searchAttributes) present() bool { return s.there.Load() }
 
 func (s *searchAttributes) serverPresent() bool { return s.server.Load() }
 
-// attributesWithin is how long a worker's start is held up for new attributes: Temporal needs up to a second to take them in.
-const attributesWithin = 5 * time.Second
+// attributesWithin is how long a worker's start is held up for new attributes: Temporal needs about a second to take them in,
+// and more where it has much else to do.
+const attributesWithin = 15 * time.Second
 
 // ensure adds what is missing and reads back, since a name that is there with another type is accepted silently.
 func (s *searchAttributes) ensure(ctx context.Context, temporalClient client.Client) {

@@ -163,12 +163,22 @@ func (o *outsideOfWorkflow) GetInfo(ctx workflow.Context) *workflow.Info {
 	return &info
 }
 
-// ExecuteActivity keeps WaitForCancellation, which the test environment does not: it would answer for the activity at once.
+// ExecuteActivity keeps WaitForCancellation, which the test environment does not: it would answer for the activity at once. When an attempt times out is
+// for the world to say, and not for this machine's clock.
 func (o *outsideOfWorkflow) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
-	if ctx.Err() == nil && workflow.GetActivityOptions(ctx).WaitForCancellation {
+	options := workflow.GetActivityOptions(ctx)
+	if ctx.Err() == nil && options.WaitForCancellation {
 		ctx, _ = workflow.NewDisconnectedContext(ctx)
 	}
-	return o.Next.ExecuteActivity(ctx, name, args...)
+	options.StartToCloseTimeout, options.HeartbeatTimeout = time.Hour, 0
+	return o.Next.ExecuteActivity(workflow.WithActivityOptions(ctx, options), name, args...)
+}
+
+// ExecuteLocalActivity leaves it to the world, too, when an attempt times out.
+func (o *outsideOfWorkflow) ExecuteLocalActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+	options := workflow.GetLocalActivityOptions(ctx)
+	options.StartToCloseTimeout = time.Hour
+	return o.Next.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, options), name, args...)
 }
 
 // NewTimerWithOptions gives the settle time to the world, which knows what may still arrive. Other timers are over at once.
