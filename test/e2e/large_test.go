@@ -4,7 +4,6 @@ import (
 	"bytes"
 	encoding "encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -98,14 +97,13 @@ func (s *site) canceledOnceItMoves(workflowID, step string, size int64) (last ac
 	took := s.cancellation(workflowID, step)
 	s.t.Logf("%s ended %s after the cancellation", step, took)
 	require.Less(s.t, took, 15*time.Second, "it takes half a second, and without heartbeats it would go on to its end")
-	for s.nextTotal(lines, step) != 0 {
-		// until the command ends
-	}
+	_, err = io.Copy(io.Discard, stdout)
+	require.NoError(s.t, err)
 	require.NoError(s.t, watch.Wait(), stderr)
 	return last
 }
 
-// nextTotal reads lines of `starter watch` up to the next one that has the bytes of the step: how many there are; 0 where no more lines come.
+// nextTotal reads lines of `starter watch` up to the next one that has the bytes of the step, and returns how many there are.
 func (s *site) nextTotal(lines *json.Decoder, step string) int64 {
 	s.t.Helper()
 	for {
@@ -114,11 +112,7 @@ func (s *site) nextTotal(lines *json.Decoder, step string) int64 {
 			DoneBytes  int64  `json:"done_bytes"`
 			TotalBytes int64  `json:"total_bytes"`
 		}
-		err := lines.Decode(&line)
-		if errors.Is(err, io.EOF) {
-			return 0
-		}
-		require.NoError(s.t, err)
+		require.NoError(s.t, lines.Decode(&line))
 		if line.Step == step && line.DoneBytes > 0 {
 			return line.TotalBytes
 		}
