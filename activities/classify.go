@@ -31,11 +31,14 @@ func classify(ctx context.Context, err error) error {
 	if isA[*temporal.ApplicationError](err) || temporal.IsCanceledError(err) {
 		return err
 	}
-	if errors.Is(context.Cause(ctx), errWorkerStops) {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errWorkerStops):
 		return applicationError(errWorkerStops, failure.Interrupted, failure.Detail{Open: true})
-	}
-	if errors.Is(err, context.Canceled) {
+	case errors.Is(err, context.Canceled) && (cause == nil || errors.Is(cause, context.Canceled) || temporal.IsCanceledError(cause)):
 		return temporal.NewCanceledError()
+	case cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, cause)) && !errors.Is(cause, context.DeadlineExceeded):
+		return applicationError(&lostHeartbeatError{cause}, failure.Interrupted, failure.Detail{Open: true})
 	}
 	kind, detail := kindOf(err)
 	if kind == failure.Outage && detail.Layer == "http" && isA[*artifactStoreError](err) {
@@ -54,7 +57,7 @@ func applicationError(err error, kind string, detail failure.Detail) error {
 		// An outage is expected here: without this category the SDK logs each attempt as an error, with a stack trace.
 		options.Category = temporal.ApplicationErrorCategoryBenign
 		if refused, ok := errors.AsType[*mlflow.APIError](err); ok {
-			options.NextRetryDelay = refused.RetryAfter
+			options.NextRetryDelay = min(refused.RetryAfter, longestRetryAfter)
 		}
 	case failure.UnknownOutcome, failure.Unexpected:
 	default:
@@ -62,6 +65,16 @@ func applicationError(err error, kind string, detail failure.Detail) error {
 	}
 	return temporal.NewApplicationErrorWithOptions(err.Error()+advice(err), kind, options)
 }
+
+// lostHeartbeatError: Temporal did not take a heartbeat within a second, and the SDK ends the attempt, as it does when the registration is canceled. Nobody
+// has canceled it: the next attempt goes on.
+type lostHeartbeatError struct{ err error }
+
+func (e *lostHeartbeatError) Error() string { return "a heartbeat was not taken: " + e.err.Error() }
+func (e *lostHeartbeatError) Unwrap() error { return e.err }
+
+// longestRetryAfter bounds what a server may ask for: who waits for longer shall be seen to wait, and hear of a recheck.
+const longestRetryAfter = time.Minute
 
 // advice is what to do about a refusal, which MLflow itself does not say.
 func advice(err error) string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
 
 	"registrar/config"
@@ -112,8 +113,27 @@ func TestClassify_TellsACancellationFromAWorkerThatStops(t *testing.T) {
 	require.False(t, application.NonRetryable())
 }
 
+func TestClassify_TellsACancellationFromAHeartbeatThatWasNotTaken(t *testing.T) {
+	for _, notTaken := range []error{serviceerror.NewUnavailable("no host"), serviceerror.NewDeadlineExceeded("in a second"), serviceerror.NewNotFound("no such attempt")} {
+		ctx, end := context.WithCancelCause(t.Context())
+		end(notTaken)
+		for _, err := range []error{ctx.Err(), notTaken, &mlflow.TransportError{Layer: mlflow.LayerHTTP, Err: notTaken}} {
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, classify(ctx, fmt.Errorf("send: %w", err)), &application)
+			require.Equal(t, failure.Interrupted, application.Type())
+			require.False(t, application.NonRetryable())
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(temporal.NewCanceledError())
+	require.True(t, temporal.IsCanceledError(classify(ctx, ctx.Err())))
+}
+
 func TestClassify_RetriesWhenTheServerSaysSo(t *testing.T) {
 	var application *temporal.ApplicationError
 	require.ErrorAs(t, classify(t.Context(), &mlflow.APIError{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}), &application)
 	require.Equal(t, 7*time.Second, application.NextRetryDelay())
+
+	require.ErrorAs(t, classify(t.Context(), &mlflow.APIError{Status: http.StatusServiceUnavailable, RetryAfter: 24 * time.Hour}), &application)
+	require.Equal(t, time.Minute, application.NextRetryDelay(), "who waits for longer is to be seen waiting")
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/enums/v1"
@@ -58,6 +60,30 @@ func TestCrash_WorkerStoppedWhileUploadingHandsOverAtOnce(t *testing.T) {
 		require.Fail(t, "the other worker ended")
 	default:
 	}
+}
+
+// A heartbeat that is not taken within a second ends an attempt as a cancellation does.
+func TestCrash_TemporalThatStallsDuringAnUploadCancelsNothing(t *testing.T) {
+	t.Parallel()
+	temporal := servertest.Temporal(t)
+	gateway := newGateway(t, mlflowServer(t).URI)
+	s := newSite(t, newProject(t), temporal.HostPort, gateway.URI)
+	held := gateway.holdUpload()
+	s.startWorker()
+	id := s.register("--wait", "none").receipt.WorkflowID
+	held.await(t)
+	resent := gateway.holdUpload()
+
+	require.NoError(t, syscall.Kill(temporal.PID(), syscall.SIGSTOP))
+	time.AfterFunc(4*time.Second, func() { _ = syscall.Kill(temporal.PID(), syscall.SIGCONT) })
+	resent.await(t) // another attempt is under way
+	held.open()
+	resent.open()
+
+	r := s.result(id)
+	s.requireOutcome(receipt.Registered, r)
+	require.Equal(t, failure.Interrupted, s.lastFailure(id, "UploadModel").GetApplicationFailureInfo().GetType())
+	registryAt(t, s.mlflowURI).requireServed(r.RegistrationKey)
 }
 
 func TestCrash_InterruptedStarterLeavesTheRegistrationGoing(t *testing.T) {
