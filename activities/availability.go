@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -100,14 +101,31 @@ func (a *Activities) RequestPromotion(ctx context.Context, in Call) error {
 	return err
 }
 
-// ProbeMLflowInput names the server to probe.
+// ProbeMLflowInput names the server to probe, by the access of one of the projects that wait for it.
 type ProbeMLflowInput struct {
 	Server Server `json:"server"`
+	// Credentials tells that those of this project are what is waited for.
+	Credentials bool `json:"credentials,omitempty"`
 }
 
 // ProbeMLflow succeeds when the server can serve a registration. Its retry policy is the probe interval.
 func (a *Activities) ProbeMLflow(ctx context.Context, in ProbeMLflowInput) error {
-	return retried(classify(ctx, a.serves(ctx, in.Server)))
+	return retried(a.probe(ctx, in.Server, in.Credentials))
+}
+
+// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a folder that is gone or a token that
+// expired, is no such reason for the others.
+func (a *Activities) probe(ctx context.Context, server Server, credentials bool) error {
+	err := classify(ctx, a.serves(ctx, server))
+	application, ok := errors.AsType[*temporal.ApplicationError](err)
+	if !ok || credentials {
+		return err
+	}
+	switch application.Type() {
+	case failure.Unauthorized, failure.Configuration, failure.BadInput, failure.Refused, failure.Gone:
+		return nil
+	}
+	return err
 }
 
 // Waiter is a registration that waits for an MLflow server.
@@ -120,9 +138,10 @@ type Waiter struct {
 
 // WakeInput names who is woken, in the order of their coming.
 type WakeInput struct {
-	Server  Server   `json:"server"`
-	Signal  string   `json:"signal"`
-	Waiters []Waiter `json:"waiters"`
+	Server      Server   `json:"server"`
+	Credentials bool     `json:"credentials,omitempty"` // as for ProbeMLflowInput
+	Signal      string   `json:"signal"`
+	Waiters     []Waiter `json:"waiters"`
 }
 
 // WakeResult tells how many of them were woken: all, or those before MLflow went down again.
@@ -146,7 +165,7 @@ func (a *Activities) WakeWaiting(ctx context.Context, in WakeInput) (WakeResult,
 	defer pace.Stop()
 	for ; next < len(in.Waiters); next++ {
 		if next > 0 && next%probeEvery == 0 {
-			if err := a.serves(ctx, in.Server); err != nil {
+			if err := a.probe(ctx, in.Server, in.Credentials); err != nil {
 				return WakeResult{Woken: next}, nil
 			}
 		}

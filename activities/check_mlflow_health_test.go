@@ -32,6 +32,35 @@ func TestCheckMLflowHealth_TellsAServerWithoutLoggedModelsByTheirAbsence(t *test
 	require.False(t, without.LoggedModels)
 }
 
+func TestProbeMLflow_KeepsNobodyWaitingForWhatIsOneProjectsOwn(t *testing.T) {
+	for name, c := range map[string]struct {
+		server  func(Server) Server
+		fault   mlflowtest.Fault
+		answers bool
+	}{
+		"its folder is gone":          {func(s Server) Server { s.Root += "/gone"; return s }, mlflowtest.Fault{}, true},
+		"its token expired":           {nil, mlflowtest.Fault{Status: http.StatusUnauthorized}, true},
+		"MLflow is down":              {nil, mlflowtest.Fault{Status: http.StatusServiceUnavailable}, false},
+		"a login page is in between":  {nil, mlflowtest.Fault{Status: http.StatusFound}, false},
+		"the registry is not allowed": {nil, mlflowtest.Fault{Status: http.StatusForbidden}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			server := p.tracked()
+			if c.server != nil {
+				server = c.server(server)
+			}
+			p.server.Intercept(func(*http.Request) mlflowtest.Fault { return c.fault })
+
+			_, err := p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: server})
+			require.Equal(t, c.answers, err == nil, "%v", err)
+
+			_, err = p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: server, Credentials: true})
+			require.Error(t, err, "who waits for the project's credentials")
+		})
+	}
+}
+
 func TestCheckMLflowHealth_DoesNotTakeAnIngressWithoutMLflowForAnOlderServer(t *testing.T) {
 	p := newProject(t)
 	var gone atomic.Bool

@@ -77,6 +77,12 @@ func AvailabilityID(trackingURI, taskQueue string) string {
 	return "mlflow-availability/" + shortDigest(trackingURI+"\n"+taskQueue)
 }
 
+// CredentialsID is the workflow id of the one that waits, for all registrations of a project on a task queue, until an MLflow server takes the project's
+// credentials again.
+func CredentialsID(trackingURI, taskQueue, root string) string {
+	return "mlflow-credentials/" + shortDigest(trackingURI+"\n"+taskQueue+"\n"+root)
+}
+
 // PromotionID is the workflow id of the one that promotes versions of a model on an MLflow server.
 func PromotionID(modelName, trackingURI string) string {
 	return "promote/" + nameInID(modelName) + "/" + shortDigest(trackingURI)

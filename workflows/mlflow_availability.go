@@ -17,9 +17,12 @@ const (
 
 // AvailabilityInput says which server is waited for. Waiters are those that an earlier execution of the chain handed on.
 type AvailabilityInput struct {
-	Server   activities.Server   `json:"server"`
-	Interval time.Duration       `json:"interval"`
-	Waiters  []activities.Waiter `json:"waiters,omitempty"`
+	Server   activities.Server `json:"server"`
+	Interval time.Duration     `json:"interval"`
+	// Credentials tells that it is the credentials of the server's project that are waited for. Otherwise what is wrong with that one project keeps nobody
+	// waiting: those of other projects are woken, and see for themselves.
+	Credentials bool                `json:"credentials,omitempty"`
+	Waiters     []activities.Waiter `json:"waiters,omitempty"`
 }
 
 // MLflowAvailability probes one MLflow server for all registrations that wait for it, wakes them in the order of their coming when it answers,
@@ -78,7 +81,7 @@ func (w *waitingRoom) untilAvailable(ctx workflow.Context) error {
 	probeCtx, stop := workflow.WithCancel(ctx)
 	defer stop()
 	probe := workflow.ExecuteActivity(with(probeCtx, probing(w.in.Interval), w.in.Server.TrackingURI), a.ProbeMLflow,
-		activities.ProbeMLflowInput{Server: w.in.Server})
+		activities.ProbeMLflowInput{Server: w.in.Server, Credentials: w.in.Credentials})
 	answered := false
 	var failed error
 	s := workflow.NewSelector(ctx)
@@ -99,7 +102,7 @@ func (w *waitingRoom) wake(ctx workflow.Context) error {
 	first := w.in.Waiters[:min(wakeAtOnce, len(w.in.Waiters))]
 	ctx = with(ctx, waking, w.in.Server.TrackingURI)
 	var result activities.WakeResult
-	in := activities.WakeInput{Server: w.in.Server, Signal: SignalAvailable, Waiters: first}
+	in := activities.WakeInput{Server: w.in.Server, Credentials: w.in.Credentials, Signal: SignalAvailable, Waiters: first}
 	if err := workflow.ExecuteActivity(ctx, a.WakeWaiting, in).Get(ctx, &result); err != nil {
 		return err
 	}

@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"registrar/activities"
@@ -360,5 +362,27 @@ func TestRegisterModel_IsBlockedWhereCredentialsExpireAndFailsWhereTheyWereNever
 		requireRegisteredOnce(t, e.server, e.completed())
 		require.Equal(t, []string{"running", "blocked for auth", "running", "done"}, e.states())
 		require.Len(t, e.waits, 1)
+		waited := e.calls[slices.IndexFunc(e.calls, func(c activities.Call) bool { return c.Workflow == workflows.TypeMLflowAvailability })]
+		require.Equal(t, workflows.CredentialsID(e.server.URL, workflows.TaskQueue, p.root), waited.WorkflowID, "apart from those who wait for the server")
+		require.True(t, decoded[workflows.AvailabilityInput](t, waited.Start).Credentials)
 	})
+}
+
+func TestRegisterModel_WaitsSinceItsStepFailedHoweverLongThatTook(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	p.write("config/params.yaml", "mlflow:\n  uri: "+server.URL+"\nregistration_params:\n  max_wait: 1h\n")
+	e := newExecution(t, server, p.root)
+	attempts := 0
+	e.OnActivity(e.activities.UploadModel, mock.Anything, mock.Anything).After(2 * time.Hour).Return(
+		func(ctx context.Context, in activities.UploadModelInput) (activities.UploadModelResult, error) {
+			if attempts++; attempts <= 3 { // as often as a step is tried before it waits
+				return activities.UploadModelResult{}, temporal.NewApplicationError("connection reset", failure.Outage, failure.Detail{Layer: "tcp"})
+			}
+			return e.activities.UploadModel(ctx, in)
+		})
+
+	e.register(p.byHand())
+
+	requireRegisteredOnce(t, server, e.completed())
 }

@@ -20,7 +20,7 @@ const longestBackoff = time.Hour
 // patiently takes a step that talks to MLflow, and takes it again after each outage, however long that lasts. Any other error is returned.
 // A canceled ctx ends the waiting, and so does max_wait as long as there is no version.
 func (r *registration) patiently(ctx workflow.Context, step func(workflow.Context) error) error {
-	o := outage{registration: r, since: workflow.Now(ctx)}
+	o := outage{registration: r}
 	err := o.repeat(ctx, step)
 	o.measure(ctx)
 	return err
@@ -39,7 +39,9 @@ func (o *outage) repeat(ctx workflow.Context, step func(workflow.Context) error)
 		if !waits {
 			return err
 		}
-		o.attempts++
+		if o.attempts++; o.attempts == 1 {
+			o.since = workflow.Now(ctx)
+		}
 		o.layer = detailOf(err).Layer
 		r.receipt.State = state
 		r.receipt.Waiting = &receipt.Wait{Since: o.since, Layer: o.layer, LastError: message(err), Attempts: o.attempts}
@@ -72,7 +74,7 @@ func (r *registration) waitsOn(err error) (receipt.State, bool) {
 // outage is one step's waiting.
 type outage struct {
 	*registration
-	since    time.Time
+	since    time.Time // of its first failure
 	attempts int
 	layer    string // that did not answer last
 	// falseWakes counts the wake-ups in a row that came at once, and after which the step failed all the same: the probe does not see
@@ -127,12 +129,16 @@ func (o *outage) untilAvailable(ctx workflow.Context, recheck workflow.ReceiveCh
 	o.asked++
 	nonce := strconv.Itoa(o.asked)
 	info := workflow.GetInfo(ctx)
+	id, start := AvailabilityID(o.server.TrackingURI, info.TaskQueueName), AvailabilityInput{Server: o.server, Interval: o.loaded.Settings.ProbeInterval}
+	if o.receipt.State == receipt.Blocked {
+		id, start.Credentials = CredentialsID(o.server.TrackingURI, info.TaskQueueName, o.server.Root), true
+	}
 	join := activities.JoinWaitingInput{LookAgainAfter: lookAgainForMLflow, Call: activities.Call{
 		Workflow:   TypeMLflowAvailability,
-		WorkflowID: AvailabilityID(o.server.TrackingURI, info.TaskQueueName),
+		WorkflowID: id,
 		TaskQueue:  info.TaskQueueName,
 		Signal:     SignalJoin,
-		Start:      AvailabilityInput{Server: o.server, Interval: o.loaded.Settings.ProbeInterval},
+		Start:      start,
 		Signaled:   activities.Waiter{WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Nonce: nonce},
 	}}
 	woken := false
