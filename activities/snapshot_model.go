@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"sync/atomic"
 
 	"go.temporal.io/sdk/activity"
 
 	"registrar/config"
+	"registrar/internal/failure"
 	"registrar/internal/gate"
 	"registrar/internal/mlmodel"
 	"registrar/internal/modelfile"
@@ -164,6 +166,20 @@ func (a *Activities) freeze(ctx context.Context, in SnapshotModelInput, progress
 	if err != nil {
 		return "", err
 	}
+	unlock, err := snapshot.Lock(ctx, rootDir, snapshot.ShortKey(staged.Request().RegistrationKey))
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if failed := unlock(); err == nil {
+			err = failed
+		}
+	}()
+	execution := activity.GetInfo(ctx).WorkflowExecution
+	if err := a.isNobodyElses(ctx, rootDir, staged.Request(), execution.ID); err != nil {
+		_ = staged.Discard() // what stays of it is garbage, and is collected
+		return "", err
+	}
 	folder, err := staged.Commit(ctx)
 	if err != nil {
 		return "", err
@@ -171,6 +187,24 @@ func (a *Activities) freeze(ctx context.Context, in SnapshotModelInput, progress
 	if err := folder.MarkNewest(); err != nil {
 		return "", err
 	}
-	execution := activity.GetInfo(ctx).WorkflowExecution
 	return folder.Request().RegistrationKey, folder.MarkHandedOver(execution.ID, execution.RunID)
+}
+
+// isNobodyElses tells, by an error, that another workflow registers these very files: two would make two versions, and the first to end would take the
+// copies from the other.
+func (a *Activities) isNobodyElses(ctx context.Context, rootDir *os.Root, request snapshot.Request, workflowID string) error {
+	folder, err := snapshot.Open(rootDir, snapshot.ShortKey(request.RegistrationKey))
+	if err != nil {
+		return nil //nolint:nilerror // none is there, or one that Commit mends
+	}
+	handover, there, err := folder.HandedOver()
+	if err != nil || !there || handover.WorkflowID == workflowID {
+		return err
+	}
+	running, err := a.isRunning(ctx, handover.WorkflowID, handover.RunID)
+	if err != nil || !running {
+		return err
+	}
+	return applicationError(fmt.Errorf("freeze the model: %s registers these files already, under the key %s; see `starter result %s`",
+		handover.WorkflowID, request.RegistrationKey, handover.WorkflowID), failure.BadInput, failure.Detail{})
 }

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"registrar/internal/failure"
 	"registrar/internal/gate"
 	"registrar/internal/modelfile"
+	"registrar/internal/snapshot"
 )
 
 const secret = "password: hunter2"
@@ -188,4 +190,32 @@ func TestSnapshotModelResult_JudgesByTheSettingsWhatAnOlderWorkerRead(t *testing
 	require.Equal(t, "allowed", older.JudgedBy(config.Settings{PicklePolicy: "off"}).Verdict)
 	older.Model = modelfile.Info{}
 	require.Nil(t, older.JudgedBy(config.Settings{}), "nobody judged it")
+}
+
+func TestSnapshotModel_LeavesAloneWhatAnotherWorkflowRegisters(t *testing.T) {
+	p := newProject(t)
+	require.NoError(t, p.freeze())
+	rootDir, err := os.OpenRoot(filepath.Join(p.root, "out"))
+	require.NoError(t, err)
+	defer rootDir.Close()
+	folder, err := snapshot.Open(rootDir, snapshot.ShortKey(p.frozen.Request.RegistrationKey))
+	require.NoError(t, err)
+	require.NoError(t, folder.MarkHandedOver("register/credit/elsewhere", "run"))
+	running := true
+	p.IsRunning = func(_ context.Context, workflowID, runID string) (bool, error) {
+		require.Equal(t, []string{"register/credit/elsewhere", "run"}, []string{workflowID, runID})
+		return running, nil
+	}
+
+	err = p.freeze()
+	var application *temporal.ApplicationError
+	require.ErrorAs(t, err, &application)
+	require.Equal(t, failure.BadInput, application.Type())
+	require.ErrorContains(t, err, "starter result register/credit/elsewhere")
+	handover, _, err := folder.HandedOver()
+	require.NoError(t, err)
+	require.Equal(t, "register/credit/elsewhere", handover.WorkflowID)
+
+	running = false
+	require.NoError(t, p.freeze(), "it has ended")
 }

@@ -72,6 +72,7 @@ func newExecution(t *testing.T, server *mlflowtest.Server, root string) *executi
 		SettleTime:     settleTime,
 		LookFor:        time.Millisecond,
 		WakesPerSecond: 1e6,
+		IsRunning:      func(context.Context, string, string) (bool, error) { return false, nil }, // all others have ended
 	}}
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))

@@ -10,10 +10,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"registrar/activities"
 	"registrar/internal/failure"
 	"registrar/internal/mlflow"
 	"registrar/internal/mlflow/mlflowtest"
 	"registrar/internal/receipt"
+	"registrar/workflows"
 )
 
 // onCreateVersion lets the faults befall the requests that make a version, one each; later ones succeed.
@@ -174,6 +176,29 @@ func TestRegisterVersion_WithoutLoggedModelsWaitsUntilALateRequestIsDead(t *test
 			requireInOrder(t, e.scheduled, "RegisterVersion", "timer until a late request is dead", "LookForVersion")
 		})
 	}
+}
+
+func TestSweepLeftovers_GoesOnWhereTheRunThatItShallEndIsGone(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	e := newExecution(t, server, t.TempDir())
+	owner := activities.Owner{Key: "key", Owner: namespace + "/" + registrationID, Generation: "first", StartedAt: 1}
+	_, err := clientOf(t, server).CreateLoggedModel(t.Context(), mlflow.CreateLoggedModelRequest{
+		ExperimentID: "0", Name: "model", Tags: []mlflow.Tag{
+			{Key: activities.TagKey, Value: owner.Key}, {Key: activities.TagOwner, Value: owner.Owner}, {Key: activities.TagGeneration, Value: owner.Generation},
+			{Key: activities.TagStarted, Value: "1"},
+		},
+	})
+	require.NoError(t, err)
+	to := activities.Server{TrackingURI: server.URL, Root: e.root}
+
+	e.ExecuteWorkflow(workflows.SweepLeftovers, workflows.SweepInput{
+		EndRun: &activities.FinishRunInput{Server: to, RunID: "gone", Status: activities.RunKilled},
+		Wait:   true, Settle: settleTime,
+		Sweep: activities.SweepInput{Server: to, Owner: owner, LoggedModels: true},
+	})
+
+	require.ErrorContains(t, e.GetWorkflowError(), "gone")
+	require.Empty(t, server.LoggedModels())
 }
 
 func TestRegisterVersion_CanceledWhileTheOutcomeIsOpen(t *testing.T) {

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -84,8 +85,12 @@ func (p *promoter) takeIn() {
 	}
 }
 
+// add takes a request in. Who asks again, since no answer came for a while, keeps its place.
 func (p *promoter) add(request PromotionRequest) {
 	p.taken++
+	if slices.Contains(p.in.Requests, request) {
+		return
+	}
 	p.in.Requests = append(p.in.Requests, request)
 }
 

@@ -106,6 +106,20 @@ func TestPromoteVersions_OneAtATimeInTheOrderOfAsking(t *testing.T) {
 	require.Equal(t, map[string]string{activities.Alias: "4"}, p.server.Aliases(modelName))
 }
 
+func TestPromoteVersions_ServesOnceWhoAsksAgainWhileOthersAreServed(t *testing.T) {
+	p := newPromoter(t, 2)
+	p.OnActivity(p.activities.PromoteVersion, mock.Anything, mock.Anything).After(time.Hour).Return(p.activities.PromoteVersion)
+	p.asks(0, "1", "2")
+	for minute := range 50 {
+		p.asks(time.Duration(minute+1)*time.Minute, "2")
+	}
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.Len(t, p.replies, 2)
+}
+
 func TestPromoteVersions_CompletesAtOnceWhereNothingIsDoubtful(t *testing.T) {
 	p := newPromoter(t, 1)
 	begin := p.Now()
@@ -188,7 +202,13 @@ func TestPromoteVersions_AnswersAFailureWithItsKind(t *testing.T) {
 
 func TestPromoteVersions_HandsOnWhatIsAskedWhenItsHistoryIsFull(t *testing.T) {
 	p := newPromoter(t, 1)
-	p.asks(0, strings.Fields(strings.Repeat("1 ", 600))...)
+	p.RegisterDelayedCallback(func() {
+		for i := range 600 {
+			request := p.request("1")
+			request.Nonce = fmt.Sprint(i)
+			p.SignalWorkflow(workflows.SignalPromote, request)
+		}
+	}, 0)
 
 	p.run()
 

@@ -123,8 +123,11 @@ func (r *registration) finish(ctx workflow.Context, outcome receipt.Outcome, err
 	leftovers := SweepInput{Settle: r.loaded.SettleTime, Sweep: activities.SweepInput{
 		Server: r.server, Owner: r.owner, LoggedModels: r.health.LoggedModels, Keep: r.version(),
 	}}
-	if err != nil && r.receipt.ModelVersion == "" {
+	switch {
+	case err != nil && r.receipt.ModelVersion == "":
 		r.abandon(ctx, outcome, &leftovers)
+	case err != nil:
+		r.warn(fmt.Sprintf("version %s was made and stays as it is: register the same files again when MLflow takes them", r.receipt.ModelVersion))
 	}
 	if leftovers.isNeeded() || r.doubtful {
 		leftovers.Wait = r.doubtful

@@ -130,6 +130,9 @@ func (r *registration) uploadModel(ctx workflow.Context) error {
 	r.model = activities.UploadModelResult{}
 	err := r.patiently(ctx, func(ctx workflow.Context) error {
 		size := r.frozen.Request.Model.SizeBytes
+		for _, file := range r.frozen.Request.ExtraFiles {
+			size += file.SizeBytes
+		}
 		first := !r.askedForModel && !r.repeats && !r.doubtful
 		r.askedForModel = true
 		ctx = with(ctx, uploading(size), fmt.Sprintf("%s, %s", r.frozen.Request.Model.Path, sizeText(size)))

@@ -26,24 +26,26 @@ func (in SweepInput) isNeeded() bool { return in.EndRun != nil || in.Fence != ni
 // SweepLeftovers does what a registration could not do at its end, and removes what its late requests left in MLflow. Nobody waits for it.
 func SweepLeftovers(ctx workflow.Context, in SweepInput) (activities.SweepResult, error) {
 	var result activities.SweepResult
+	var failed error // what cannot be done for good, since somebody deleted the run, keeps nothing else from being done
 	if in.EndRun != nil {
-		if err := insistently(ctx, func() error {
+		if failed = insistently(ctx, func() error {
 			ctx := with(ctx, cleaning, in.EndRun.Status)
 			return workflow.ExecuteActivity(ctx, a.FinishRun, *in.EndRun).Get(ctx, nil)
-		}); err != nil {
-			return result, err
+		}); ctx.Err() != nil {
+			return result, failed
 		}
 	}
 	if in.Fence != nil {
-		if err := insistently(ctx, func() error {
+		err := insistently(ctx, func() error {
 			ctx := with(ctx, cleaning, "")
 			return workflow.ExecuteActivity(ctx, a.FenceLoggedModels, *in.Fence).Get(ctx, nil)
-		}); err != nil {
-			return result, err
+		})
+		if failed = firstOf(failed, err); ctx.Err() != nil {
+			return result, failed
 		}
 	}
 	if !in.Wait {
-		return result, nil
+		return result, failed
 	}
 	timer := workflow.NewTimerWithOptions(ctx, in.Settle, workflow.TimerOptions{Summary: "until late requests are dead"})
 	if err := timer.Get(ctx, nil); err != nil {
@@ -53,7 +55,7 @@ func SweepLeftovers(ctx workflow.Context, in SweepInput) (activities.SweepResult
 		ctx := with(ctx, longCleaning, in.Sweep.Owner.Key)
 		return workflow.ExecuteActivity(ctx, a.Sweep, in.Sweep).Get(ctx, &result)
 	})
-	return result, err
+	return result, firstOf(failed, err)
 }
 
 // insistently takes a step that waits for nobody again where a person has something to mend first: a credential that expired, a login page in
