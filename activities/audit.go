@@ -199,7 +199,7 @@ func (u *audit) twins(ctx context.Context) error {
 			}
 		}
 	}
-	sort.SliceStable(u.findings, func(i, j int) bool { return number(u.findings[i].ID) < number(u.findings[j].ID) })
+	sort.SliceStable(u.findings, func(i, j int) bool { return VersionNumber(u.findings[i].ID) < VersionNumber(u.findings[j].ID) })
 	return nil
 }
 
@@ -208,7 +208,7 @@ func precedes(a, b mlflow.ModelVersion) bool {
 	if done := tag(a.Tags, TagCompleted) != ""; done != (tag(b.Tags, TagCompleted) != "") {
 		return done
 	}
-	return number(a.Version) < number(b.Version)
+	return VersionNumber(a.Version) < VersionNumber(b.Version)
 }
 
 func (u *audit) twin(ctx context.Context, key string, kept, v mlflow.ModelVersion) error {
@@ -380,7 +380,7 @@ func decidedOn(r mlflow.Run) bool {
 func (u *audit) promotion(context.Context) error {
 	highest := ""
 	for _, v := range u.versions {
-		if tag(v.Tags, TagCompleted) != "" && number(v.Version) > number(highest) {
+		if tag(v.Tags, TagCompleted) != "" && VersionNumber(v.Version) > VersionNumber(highest) {
 			highest = v.Version
 		}
 	}
