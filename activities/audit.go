@@ -21,6 +21,8 @@ type AuditInput struct {
 	Server       Server `json:"server"`
 	ModelName    string `json:"model_name"`
 	LoggedModels bool   `json:"logged_models"`
+	// Registrations begins the workflow ids of this model's registrations; empty from an older worker: then no owner is this model's.
+	Registrations string `json:"registrations,omitempty"`
 	// Fix repairs what can be nobody's any more.
 	Fix bool `json:"fix"`
 	// Before leaves alone what was made later, in milliseconds since the epoch: it may be under way.
@@ -59,7 +61,8 @@ const (
 )
 
 // Audit looks for what other tools, other namespaces or requests beyond the bounds of the protocol left, and repairs it where asked to.
-// What a live execution may be working on, what has an alias or a stage, and what a run decided on is reported and left alone. May be repeated.
+// What a live execution may be working on, what has an alias or a stage, what a run decided on, what a version of any name refers to, and what
+// cannot be shown to be this model's is left alone, and at most reported. May be repeated.
 func (a *Activities) Audit(ctx context.Context, in AuditInput) (AuditResult, error) {
 	client, err := a.mlflow(in.Server)
 	if err != nil {
@@ -83,6 +86,8 @@ type audit struct {
 	alias    string // the version that has it
 	runs     []mlflow.Run
 	models   []mlflow.LoggedModel
+	unproven map[string]bool // the runs that may as well be another model's
+	referred references
 	findings []Finding
 }
 
@@ -90,7 +95,7 @@ func (u *audit) run(ctx context.Context) error {
 	if err := u.read(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{u.twins, u.files, u.unfinished, u.leftRuns, u.leftModels, u.promotion} {
+	for _, step := range []func(context.Context) error{u.twins, u.files, u.unfinished, u.references, u.leftRuns, u.leftModels, u.promotion} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -98,7 +103,8 @@ func (u *audit) run(ctx context.Context) error {
 	return nil
 }
 
-// read takes in all versions of the name, all runs that registrations (or the stage that they replace) made, and their logged models.
+// read takes in all versions of the name, all runs that registrations (or the stage that they replace) made, and their logged models. Runs that
+// are shown to be another model's are left out.
 func (u *audit) read(ctx context.Context) error {
 	var err error
 	var aliases []mlflow.Alias
@@ -126,11 +132,15 @@ func (u *audit) read(ctx context.Context) error {
 		return err
 	}
 	mine := map[string]bool{}
+	u.unproven = map[string]bool{}
 	for _, r := range runs {
-		if name := param(r.Data.Params, "model_name"); name == "" || name == u.in.ModelName {
-			u.runs = append(u.runs, r)
-			mine[r.Info.RunID] = true
+		whose := u.whose(r)
+		if whose == anotherModel {
+			continue
 		}
+		u.runs = append(u.runs, r)
+		mine[r.Info.RunID] = true
+		u.unproven[r.Info.RunID] = whose == unknownModel
 	}
 	if !u.in.LoggedModels {
 		return nil
@@ -145,6 +155,61 @@ func (u *audit) read(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// belonging says which model a run is of.
+type belonging int
+
+const (
+	unknownModel belonging = iota
+	thisModel
+	anotherModel
+)
+
+// whose reads it from the param model_name, which a registration logs with its model, and before that from the owner, whose workflow id has the
+// name. The name of the run tells nothing: each project of the pipeline's template calls its runs so.
+func (u *audit) whose(r mlflow.Run) belonging {
+	name, owner := param(r.Data.Params, "model_name"), tag(r.Data.Tags, TagOwner)
+	switch {
+	case name == "" && owner == "":
+		return unknownModel
+	case name == u.in.ModelName:
+		return thisModel
+	case name == "" && u.in.Registrations != "" && strings.HasPrefix(owner, u.namespace+"/"+u.in.Registrations):
+		return thisModel
+	}
+	return anotherModel
+}
+
+// references are what versions of any name are made from.
+type references struct {
+	ids map[string]bool // of runs and logged models
+	// runs have versions whose source names no logged model: it may be any of the run's that the files are in.
+	runs map[string]bool
+}
+
+// references are read anew, and after the twins: what was deleted with them refers to nothing any more.
+func (u *audit) references(ctx context.Context) error {
+	versions, err := u.client.SearchModelVersions(ctx, "")
+	if err != nil {
+		return err
+	}
+	u.referred = references{ids: map[string]bool{}, runs: map[string]bool{}}
+	for _, v := range versions {
+		u.referred.add(v)
+	}
+	return nil
+}
+
+// add takes each part of the source for an id: models:/<id>, runs:/<id>/model and the folders in an artifact store all have it between slashes.
+func (r references) add(v mlflow.ModelVersion) {
+	segments := strings.Split(v.Source, "/")
+	for _, id := range append(segments, v.RunID) {
+		r.ids[id] = true
+		if model := loggedModelOf(v); model == "" || strings.Contains(model, "/") { // models:/<name>/<version> is a copy
+			r.runs[id] = true
+		}
+	}
 }
 
 func (u *audit) report(f Finding) { u.findings = append(u.findings, f) }
@@ -199,7 +264,7 @@ func (u *audit) twins(ctx context.Context) error {
 			}
 		}
 	}
-	sort.SliceStable(u.findings, func(i, j int) bool { return number(u.findings[i].ID) < number(u.findings[j].ID) })
+	sort.SliceStable(u.findings, func(i, j int) bool { return VersionNumber(u.findings[i].ID) < VersionNumber(u.findings[j].ID) })
 	return nil
 }
 
@@ -208,7 +273,7 @@ func precedes(a, b mlflow.ModelVersion) bool {
 	if done := tag(a.Tags, TagCompleted) != ""; done != (tag(b.Tags, TagCompleted) != "") {
 		return done
 	}
-	return number(a.Version) < number(b.Version)
+	return VersionNumber(a.Version) < VersionNumber(b.Version)
 }
 
 func (u *audit) twin(ctx context.Context, key string, kept, v mlflow.ModelVersion) error {
@@ -300,26 +365,23 @@ func (u *audit) unfinished(ctx context.Context) error {
 }
 
 func (u *audit) leftRuns(ctx context.Context) error {
-	versioned := map[string]bool{}
-	for _, v := range u.versions {
-		versioned[v.RunID] = true
-	}
 	for _, r := range u.runs {
 		rest, err := u.isAtRest(ctx, r.Data.Tags, r.Info.StartTime)
 		if err != nil {
 			return err
 		}
-		if !rest || versioned[r.Info.RunID] || decidedOn(r) {
+		if !rest || u.referred.ids[r.Info.RunID] || decidedOn(r) {
 			continue
 		}
+		proven := !u.unproven[r.Info.RunID]
 		switch r.Info.Status {
 		case mlflow.RunRunning:
-			err = u.fix(ctx, Finding{Kind: FindingRunning, Object: "run", ID: r.Info.RunID, Detail: "RUNNING, and nobody works on it"}, "set to FAILED",
+			err = u.fix(proven, Finding{Kind: FindingRunning, Object: "run", ID: r.Info.RunID, Detail: "RUNNING, and nobody works on it"}, "set to FAILED",
 				func() error {
 					return u.client.UpdateRun(ctx, mlflow.UpdateRunRequest{RunID: r.Info.RunID, Status: mlflow.RunFailed, EndTime: time.Now().UnixMilli()})
 				})
 		case mlflow.RunFinished:
-			err = u.fix(ctx, Finding{Kind: FindingUnversioned, Object: "run", ID: r.Info.RunID, Detail: "FINISHED, and no version comes from it"}, "deleted",
+			err = u.fix(proven, Finding{Kind: FindingUnversioned, Object: "run", ID: r.Info.RunID, Detail: "FINISHED, and no version comes from it"}, "deleted",
 				func() error { return u.client.DeleteRun(ctx, r.Info.RunID) })
 		}
 		if err != nil {
@@ -330,10 +392,6 @@ func (u *audit) leftRuns(ctx context.Context) error {
 }
 
 func (u *audit) leftModels(ctx context.Context) error {
-	versioned := map[string]bool{}
-	for _, v := range u.versions {
-		versioned[loggedModelOf(v)] = true
-	}
 	decided := map[string]bool{}
 	for _, r := range u.runs {
 		decided[r.Info.RunID] = decidedOn(r)
@@ -343,22 +401,28 @@ func (u *audit) leftModels(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !rest || versioned[m.Info.ModelID] || decided[m.Info.SourceRunID] {
+		if !rest || u.referred.ids[m.Info.ModelID] || u.referred.runs[m.Info.SourceRunID] || decided[m.Info.SourceRunID] {
 			continue
 		}
 		f := Finding{Kind: FindingUnversioned, Object: "logged_model", ID: m.Info.ModelID, Detail: "no version is made from it"}
 		if m.Info.Status == mlflow.LoggedModelPending {
 			f.Kind, f.Detail = FindingPending, "its upload was given up"
 		}
-		if err := u.fix(ctx, f, "deleted", func() error { return u.client.DeleteLoggedModel(ctx, m.Info.ModelID) }); err != nil {
+		if err := u.fix(!u.unproven[m.Info.SourceRunID], f, "deleted", func() error { return u.client.DeleteLoggedModel(ctx, m.Info.ModelID) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fix repairs and reports; an object that is gone meanwhile is repaired, too.
-func (u *audit) fix(_ context.Context, f Finding, done string, repair func() error) error {
+// fix repairs and reports; an object that is gone meanwhile is repaired, too. What is not proven to be this model's is reported only.
+func (u *audit) fix(proven bool, f Finding, done string, repair func() error) error {
+	if !proven {
+		f.Detail += "; its run has neither model_name nor owner, so it may be another model's"
+		f.Remedy = "if it is this model's, end or delete it by hand in MLflow"
+		u.report(f)
+		return nil
+	}
 	f.Remedy = "starter audit --fix"
 	if u.in.Fix {
 		if err := repair(); err != nil && !mlflow.IsNotFound(err) {
@@ -380,7 +444,7 @@ func decidedOn(r mlflow.Run) bool {
 func (u *audit) promotion(context.Context) error {
 	highest := ""
 	for _, v := range u.versions {
-		if tag(v.Tags, TagCompleted) != "" && number(v.Version) > number(highest) {
+		if tag(v.Tags, TagCompleted) != "" && VersionNumber(v.Version) > VersionNumber(highest) {
 			highest = v.Version
 		}
 	}

@@ -26,7 +26,7 @@ func newAudited(t *testing.T) *project {
 
 func (p *project) audit(in AuditInput) []Finding {
 	p.t.Helper()
-	in.Server, in.ModelName, in.LoggedModels = p.tracked(), "credit", true
+	in.Server, in.ModelName, in.Registrations, in.LoggedModels = p.tracked(), "credit", "register/credit/", true
 	if in.Before == 0 {
 		in.Before = math.MaxInt64
 	}
@@ -57,6 +57,14 @@ func (p *project) registers(o Owner) made {
 // uploads leaves what a registration leaves that was cut off before its version was made: the run RUNNING, the logged model PENDING.
 func (p *project) uploads(o Owner) made {
 	p.t.Helper()
+	m := p.begins(o)
+	require.NoError(p.t, p.client().LogParam(p.t.Context(), m.run, "model_name", "credit"))
+	return m
+}
+
+// begins is uploads, cut off before the params: what other tools leave that log none.
+func (p *project) begins(o Owner) made {
+	p.t.Helper()
 	ctx, client := p.t.Context(), p.client()
 	tags := ownerTags(o)
 	if o == nobody {
@@ -64,7 +72,6 @@ func (p *project) uploads(o Owner) made {
 	}
 	run, err := client.CreateRun(ctx, mlflow.CreateRunRequest{ExperimentID: "0", RunName: RunName, StartTime: 1, Tags: tags})
 	require.NoError(p.t, err)
-	require.NoError(p.t, client.LogParam(ctx, run.Info.RunID, "model_name", "credit"))
 	model, err := client.CreateLoggedModel(ctx, mlflow.CreateLoggedModelRequest{ExperimentID: "0", SourceRunID: run.Info.RunID, Tags: tags})
 	require.NoError(p.t, err)
 	require.NoError(p.t, client.UploadArtifact(ctx, model.Info.ArtifactURI, "MLmodel", 3, strings.NewReader("{}\n")))
@@ -87,6 +94,13 @@ func (p *project) completes(o Owner) made {
 func (p *project) decides(m made) {
 	p.t.Helper()
 	require.NoError(p.t, p.client().LogParam(p.t.Context(), m.run, ParamVersion, m.version))
+}
+
+// finishes ends the run, and its upload, as if all went well.
+func (p *project) finishes(m made) {
+	p.t.Helper()
+	require.NoError(p.t, p.client().FinalizeLoggedModel(p.t.Context(), m.model, mlflow.LoggedModelReady))
+	p.ends(m, mlflow.RunFinished)
 }
 
 func (p *project) ends(m made, status string) {
@@ -211,6 +225,96 @@ func TestAudit_LeavesAloneWhatMayBeUnderWay(t *testing.T) {
 			require.Equal(t, []string{"run", "model"}, p.left(m))
 			require.Equal(t, mlflow.RunRunning, p.statusOf(m))
 		})
+	}
+}
+
+func TestAudit_ReportsWhatMayBeAnotherModels(t *testing.T) {
+	for name, c := range map[string]struct {
+		finished bool
+		found    func(made) []found
+	}{
+		"run left RUNNING":  {false, func(m made) []found { return []found{{FindingRunning, m.run}, {FindingPending, m.model}} }},
+		"run that FINISHED": {true, func(m made) []found { return []found{{FindingUnversioned, m.run}, {FindingUnversioned, m.model}} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newAudited(t)
+			m := p.begins(nobody)
+			if c.finished {
+				p.finishes(m)
+			}
+			status := p.statusOf(m)
+
+			findings := p.audit(AuditInput{Fix: true})
+
+			require.Equal(t, c.found(m), foundIn(findings))
+			require.Empty(t, repairedIn(findings))
+			for _, f := range findings {
+				require.Contains(t, f.Detail, "it may be another model's")
+				require.Equal(t, "if it is this model's, end or delete it by hand in MLflow", f.Remedy)
+			}
+			require.Equal(t, []string{"run", "model"}, p.left(m))
+			require.Equal(t, status, p.statusOf(m))
+		})
+	}
+}
+
+func TestAudit_RepairsWhatItsOwnerShowsToBeThisModels(t *testing.T) {
+	p := newAudited(t)
+	m := p.begins(ended)
+
+	require.Equal(t, []found{{FindingRunning, m.run}, {FindingPending, m.model}}, repairedIn(p.audit(AuditInput{Fix: true})))
+
+	require.Equal(t, []string{"run"}, p.left(m))
+	require.Equal(t, mlflow.RunFailed, p.statusOf(m))
+}
+
+func TestAudit_LeavesAloneWhatItsOwnerShowsToBeAnotherModels(t *testing.T) {
+	p := newAudited(t)
+	m := p.begins(Owner{Key: "key", Owner: "default/register/credit-risk/0123456789abcdef", Generation: "ended", StartedAt: 1})
+
+	require.Empty(t, p.audit(AuditInput{Fix: true}))
+
+	require.Equal(t, []string{"run", "model"}, p.left(m))
+	require.Equal(t, mlflow.RunRunning, p.statusOf(m))
+}
+
+func TestAudit_LeavesAloneWhatAVersionOfAnotherNameRefersTo(t *testing.T) {
+	for name, refer := range map[string]func(made) mlflow.CreateModelVersionRequest{
+		"by the logged model": func(m made) mlflow.CreateModelVersionRequest {
+			return mlflow.CreateModelVersionRequest{Source: "models:/" + m.model, ModelID: m.model, RunID: m.run}
+		},
+		"by the logged model's files": func(m made) mlflow.CreateModelVersionRequest {
+			return mlflow.CreateModelVersionRequest{Source: "mlflow-artifacts:/0/models/" + m.model + "/artifacts", RunID: m.run}
+		},
+		"by the run alone": func(m made) mlflow.CreateModelVersionRequest {
+			return mlflow.CreateModelVersionRequest{Source: "s3://bucket/model", RunID: m.run}
+		},
+		"by the run's files": func(m made) mlflow.CreateModelVersionRequest {
+			return mlflow.CreateModelVersionRequest{Source: "runs:/" + m.run + "/model"}
+		},
+	} {
+		for whose, leave := range map[string]func(*project) made{
+			"this model's":      func(p *project) made { return p.uploads(ended) },
+			"of no known model": func(p *project) made { return p.begins(nobody) },
+		} {
+			t.Run(name+", "+whose, func(t *testing.T) {
+				p := newAudited(t)
+				m := leave(p)
+				p.finishes(m)
+				_, err := p.client().CreateRegisteredModel(t.Context(), mlflow.CreateRegisteredModelRequest{Name: "fraud"})
+				require.NoError(t, err)
+				request := refer(m)
+				request.Name = "fraud"
+				version, err := p.client().CreateModelVersion(t.Context(), request)
+				require.NoError(t, err)
+				m.version = version.Version
+
+				require.Empty(t, p.audit(AuditInput{Fix: true}))
+
+				require.Equal(t, everything, p.left(m))
+				require.Equal(t, mlflow.RunFinished, p.statusOf(m))
+			})
+		}
 	}
 }
 

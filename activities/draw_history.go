@@ -42,10 +42,10 @@ func drawHistory(ctx context.Context, client *mlflow.Client, in PromoteVersionIn
 func historyUpTo(version string, versions []mlflow.ModelVersion, aliases []mlflow.Alias) []HistoricVersion {
 	var history []HistoricVersion
 	for _, v := range versions {
-		if number(v.Version) <= number(version) {
+		if VersionNumber(v.Version) <= VersionNumber(version) {
 			history = append(history, withAliases(asTagged(v), aliases))
 		}
 	}
-	slices.SortFunc(history, func(a, b HistoricVersion) int { return cmp.Compare(number(b.Version), number(a.Version)) })
+	slices.SortFunc(history, func(a, b HistoricVersion) int { return cmp.Compare(VersionNumber(b.Version), VersionNumber(a.Version)) })
 	return history[:min(len(history), drawnVersions)]
 }

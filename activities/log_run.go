@@ -94,7 +94,7 @@ func adoptOrCreateRun(ctx context.Context, client *mlflow.Client, in LogRunInput
 	}
 	if create.ExperimentID != "" {
 		run, err := client.CreateRun(ctx, create)
-		if !mlflow.IsNotFound(err) && !isInvalid(err) {
+		if !mlflow.IsNotFound(err) && !mlflow.IsInvalid(err) {
 			return &run, err
 		}
 		// Perhaps because somebody deleted the experiment after LookUp saw it.

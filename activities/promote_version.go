@@ -162,10 +162,10 @@ func holderOf(aliases []mlflow.Alias) string {
 
 // holderAbove is the highest version above version that holds stage or alias; empty where none does.
 func holderAbove(versions []mlflow.ModelVersion, alias, version string) string {
-	highest, found := number(version), ""
+	highest, found := VersionNumber(version), ""
 	for _, v := range versions {
-		if (v.CurrentStage == Stage || v.Version == alias) && number(v.Version) > highest {
-			highest, found = number(v.Version), v.Version
+		if (v.CurrentStage == Stage || v.Version == alias) && VersionNumber(v.Version) > highest {
+			highest, found = VersionNumber(v.Version), v.Version
 		}
 	}
 	return found
@@ -180,8 +180,8 @@ func find(versions []mlflow.ModelVersion, version string) *mlflow.ModelVersion {
 	return nil
 }
 
-// number is a version's number; MLflow counts from 1 and writes it as a string.
-func number(version string) int64 {
+// VersionNumber is a version's number, and 0 where it is none. MLflow counts from 1 and writes it as a string.
+func VersionNumber(version string) int64 {
 	n, _ := strconv.ParseInt(version, 10, 64)
 	return n
 }

@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -240,10 +239,4 @@ func (a *Activities) RecordVersion(ctx context.Context, in RecordVersionInput) e
 }
 
 // isRefusedParam tells that a param has another value already. MLflow's params are write-once.
-func isRefusedParam(err error) bool { return isInvalid(err) }
-
-// isInvalid tells that MLflow refuses what it was given.
-func isInvalid(err error) bool {
-	refused, ok := errors.AsType[*mlflow.APIError](err)
-	return ok && refused.Code == "INVALID_PARAMETER_VALUE"
-}
+func isRefusedParam(err error) bool { return mlflow.IsInvalid(err) }

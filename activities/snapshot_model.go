@@ -121,21 +121,26 @@ func readLock(folder frozen, name string) (map[string]string, error) {
 		if entry.Path != name {
 			continue
 		}
-		if entry.SizeBytes > maxLockBytes {
-			return nil, fmt.Errorf("%w: environment_file %s has %d bytes, over the %d of a lock file; name another", mlmodel.ErrSpec, name, entry.SizeBytes, maxLockBytes)
-		}
 		f, err := folder.OpenVerified(entry)
 		if err != nil {
 			return nil, err
 		}
 		defer f.Close()
-		content, err := io.ReadAll(f)
-		if err != nil {
-			return nil, err
-		}
-		return mlmodel.ReadLock(name, content)
+		return ReadLock(name, entry.SizeBytes, f)
 	}
 	return nil, fmt.Errorf("%w: environment_file %s is not among the frozen files; register again", mlmodel.ErrSpec, name)
+}
+
+// ReadLock reads which versions an environment_file of a size leaves, as mlmodel.ReadLock gives them; name is its path as configured.
+func ReadLock(name string, sizeBytes int64, file io.Reader) (map[string]string, error) {
+	if sizeBytes > maxLockBytes {
+		return nil, fmt.Errorf("%w: environment_file %s has %d bytes, over the %d of a lock file; name another", mlmodel.ErrSpec, name, sizeBytes, maxLockBytes)
+	}
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return nil, err
+	}
+	return mlmodel.ReadLock(name, content)
 }
 
 // freeze makes the registration folder, and returns its key.

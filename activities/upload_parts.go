@@ -89,13 +89,31 @@ func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, part
 	return err
 }
 
-// resumedParts is what an earlier attempt left of the same upload; nil where there is nothing.
+// resumedParts is what an earlier attempt left of the same upload; nil where there is nothing, or nothing that fits together: upload.json is a file that
+// anybody who writes into the project may edit.
 func (u *upload) resumedParts(t target, f mlmodel.File) (*partsUnderWay, error) {
 	p, err := readParts(u.folder)
-	if p == nil || err != nil || p.ArtifactURI != t.artifactURI || p.File != f.Path || p.SizeBytes != f.SizeBytes {
+	if p == nil || err != nil || p.ArtifactURI != t.artifactURI || p.File != f.Path || p.SizeBytes != f.SizeBytes || !p.fits() {
 		return nil, err
 	}
 	return p, nil
+}
+
+// fits tells that there is an address for each part that the store does not have yet, and that the parts that it has are the first ones.
+func (p *partsUnderWay) fits() bool {
+	if p.SizeBytes <= 0 || p.PartBytes <= 0 || p.Upload.UploadID == "" {
+		return false
+	}
+	parts := (p.SizeBytes-1)/p.PartBytes + 1
+	if int64(len(p.Upload.Targets)) != parts || len(p.Done) > len(p.Upload.Targets) {
+		return false
+	}
+	for i, part := range p.Done {
+		if part.Number != p.Upload.Targets[i].Number {
+			return false
+		}
+	}
+	return true
 }
 
 func readParts(folder frozen) (*partsUnderWay, error) {

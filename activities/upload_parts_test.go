@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"registrar/internal/failure"
 	"registrar/internal/mlflow"
 	"registrar/internal/mlflow/mlflowtest"
+	"registrar/internal/mlmodel"
 )
 
 // inParts lets the server offer that files are uploaded in parts. The part that comes is held up until the test ends, and reached is called.
@@ -86,6 +88,47 @@ func TestUploadModel_AbortsItsPartsWhereNobodyGoesOn(t *testing.T) {
 			left, err := readParts(folder)
 			require.NoError(t, err)
 			require.Equal(t, c.aborts == 0, left != nil, "what goes on finds what was sent")
+		})
+	}
+}
+
+func TestUploadModel_BeginsAnewWhereWhatIsRememberedDoesNotFit(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit    func(*partsUnderWay)
+		resumed bool
+	}{
+		"as it was written":         {func(*partsUnderWay) {}, true},
+		"all parts are done":        {func(p *partsUnderWay) { p.Done = append(p.Done, mlflow.Part{Number: 2}, mlflow.Part{Number: 3}) }, true},
+		"no addresses":              {func(p *partsUnderWay) { p.Upload.Targets = nil }, false},
+		"an address less":           {func(p *partsUnderWay) { p.Upload.Targets = p.Upload.Targets[:2] }, false},
+		"more parts than there are": {func(p *partsUnderWay) { p.Done = make([]mlflow.Part, 4) }, false},
+		"a part left out":           {func(p *partsUnderWay) { p.Done[0].Number = 2 }, false},
+		"smaller parts":             {func(p *partsUnderWay) { p.PartBytes = 1 }, false},
+		"parts of nothing":          {func(p *partsUnderWay) { p.PartBytes = 0 }, false},
+		"parts of less than that":   {func(p *partsUnderWay) { p.PartBytes = -4 }, false},
+		"parts without end":         {func(p *partsUnderWay) { p.PartBytes = math.MaxInt64 }, false},
+		"no upload":                 {func(p *partsUnderWay) { p.Upload.UploadID = "" }, false},
+		"another file's size":       {func(p *partsUnderWay) { p.SizeBytes = 8 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			folder, err := p.folder(in.Project)
+			require.NoError(t, err)
+			defer folder.Close()
+			u := &upload{in: in, client: p.client(), folder: folder}
+			left := &partsUnderWay{
+				ArtifactURI: in.Run.ArtifactURI, File: "model.pkl", SizeBytes: 10, PartBytes: 4, RunID: in.Run.RunID,
+				Upload: mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{Number: 1}, {Number: 2}, {Number: 3}}},
+				Done:   []mlflow.Part{{Number: 1}},
+			}
+			c.edit(left)
+			require.NoError(t, u.remember(left))
+
+			found, err := u.resumedParts(target{artifactURI: in.Run.ArtifactURI}, mlmodel.File{Path: "model.pkl", SizeBytes: 10})
+
+			require.NoError(t, err)
+			require.Equal(t, c.resumed, found != nil)
 		})
 	}
 }

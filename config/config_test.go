@@ -229,12 +229,12 @@ func TestParse_ExplainsMistakesInParams(t *testing.T) {
 }
 
 func TestParse_RefusesNamesThatMLflowRefusesOrCannotFind(t *testing.T) {
-	for _, name := range []string{"", " ", " credit", "a/b", "a:b", "it's", `a\\b`, "a\\nb", "a\\u0000", ".", "..", "..a", strings.Repeat("x", 257)} {
+	for _, name := range []string{"", " ", " credit", "a/b", "a:b", "it's", `a\\b`, `say \"a\"`, "a`b", "a\\nb", "a\\u0000", ".", "..", "..a", strings.Repeat("x", 256), strings.Repeat("x", 257)} {
 		_, err := parse("model_registration: {root_dir: o, model_path: m, metric_file_name: n, model_name: \""+name+"\"}", goodParams)
 		require.ErrorContains(t, err, "config/config.yaml:1: model_registration.model_name: ", name)
 		require.ErrorContains(t, err, `: give a name, such as "ACRAS_RandomForest_v1"`, name)
 	}
-	for _, name := range []string{"credit", "Crédit Risk (v1)", ".hidden", strings.Repeat("é", 256)} {
+	for _, name := range []string{"credit", "Crédit Risk (v1)", ".hidden", strings.Repeat("é", 255)} {
 		_, err := parse("model_registration: {root_dir: o, model_path: m, metric_file_name: n, model_name: \""+name+"\"}", goodParams)
 		require.NoError(t, err, name)
 	}

@@ -39,9 +39,12 @@ func pathProblem(name string) string {
 	return ""
 }
 
-// modelNameProblem holds the rules of MLflow's _validate_model_name and of its database (256 characters),
-// and refuses quotes and backslashes beyond: MLflow's search has no escape for them, so a version could
-// not be looked up by this name.
+// maxModelName is in characters. MLflow's database holds one more, but a registration also shows its model as a keyword, of which a
+// Temporal server on SQL holds no more (VARCHAR(255)).
+const maxModelName = 255
+
+// modelNameProblem holds the rules of MLflow's _validate_model_name, and refuses quotes of any kind and backslashes beyond: MLflow's
+// search has no escape for them (internal/mlflow's Filter refuses the same), so a version could not be looked up by this name.
 func modelNameProblem(name string) string {
 	switch {
 	case strings.TrimSpace(name) == "":
@@ -50,12 +53,12 @@ func modelNameProblem(name string) string {
 		return "has blanks around it"
 	case hasControl(name):
 		return "has control characters"
-	case strings.ContainsAny(name, `/:'\`):
-		return `has one of / : ' \`
+	case strings.ContainsAny(name, "/:'\"`\\"):
+		return "has one of / : ' \" ` \\"
 	case name == "." || strings.HasPrefix(name, ".."):
 		return "is a path"
-	case utf8.RuneCountInString(name) > 256:
-		return "is longer than 256 characters"
+	case utf8.RuneCountInString(name) > maxModelName:
+		return "is longer than " + strconv.Itoa(maxModelName) + " characters"
 	}
 	return ""
 }

@@ -82,6 +82,7 @@ func (e *examination) model(ctx context.Context) (*gate.Model, error) {
 	settings := e.project.settings
 	policy := activities.PicklePolicy(settings, nil)
 	verdict := &gate.Model{}
+	locked, failed := e.lock()
 	err := e.read(settings.ModelPath, func(file *os.File) error {
 		info, err := modelfile.Inspect(ctx, file)
 		if err != nil {
@@ -89,17 +90,37 @@ func (e *examination) model(ctx context.Context) (*gate.Model, error) {
 		}
 		spec := mlmodel.Spec{
 			Info: info, ModelFile: mlmodel.ModelFile{Name: path.Base(settings.ModelPath), SizeBytes: info.SizeBytes},
-			PredictFn: settings.PredictFn, Environment: settings.Environment,
+			Layout: mlmodel.Layout(settings.Layout), Signature: mlmodel.Signature(settings.Signature),
+			PredictFn: settings.PredictFn, Environment: settings.Environment, Locked: locked,
 		}
 		verdict = activities.ModelVerdict(info, policy)
 		return spec.Check()
 	})
+	err = errors.Join(err, failed)
 	for _, name := range settings.ExtraFiles {
 		err = errors.Join(err, e.read(name, func(file *os.File) error {
 			return activities.AddExtraFile(ctx, verdict, file, snapshot.Entry{Path: name}, policy)
 		}))
 	}
 	return verdict, err
+}
+
+// lock reads the environment_file; nil where the settings name none. One that cannot be opened is told of as the extra file that it is, too.
+func (e *examination) lock() (locked map[string]string, err error) {
+	name := e.project.settings.EnvironmentFile
+	if name == "" {
+		return nil, nil
+	}
+	file, err := e.project.dir.Open(name)
+	if err != nil {
+		return nil, nil //nolint:nilerr // as said above
+	}
+	defer file.Close()
+	status, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return activities.ReadLock(name, status.Size(), file)
 }
 
 // read opens a file of the project for a look, whose errors it gives the name of the file.

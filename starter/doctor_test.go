@@ -100,6 +100,34 @@ func TestDoctor_ReadsSettingsAndFiles(t *testing.T) {
 	}
 }
 
+func TestDoctor_ReadsTheLockAsTheWorkerDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, content string
+		status        activities.CheckStatus
+		detail        string
+	}{
+		"good":        {"requirements.txt", "scipy==1.17.1\n", "ok", "the gate would pass the model: "},
+		"broken":      {"uv.lock", "[[package]\n", "failed", "environment_file uv.lock is no uv.lock: "},
+		"contradicts": {"requirements.txt", "scikit-learn==0.1.2\n", "failed", "environment or environment_file gives scikit-learn 0.1.2, but model.joblib was saved with "},
+		"too large":   {"uv.lock", strings.Repeat("#", 16<<20+1), "failed", "environment_file uv.lock has 16777217 bytes, over the 16777216 of a lock file; name another"},
+		"gone":        {"uv.lock", "", "failed", "uv.lock: no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newProject(t)
+			write(t, root, "config/config.yaml",
+				"model_registration: {root_dir: out, model_path: model.joblib, metric_file_name: metrics.json, model_name: m, environment_file: "+c.file+"}")
+			if c.content != "" {
+				write(t, root, c.file, c.content)
+			}
+
+			checks := checksOf(t, inProcess(t, "doctor", "--root", root, "-o", "json"))
+
+			require.Equal(t, c.status, checks["files"].Status, "%+v", checks["files"])
+			require.Equal(t, 1, strings.Count(checks["files"].Detail, c.detail), checks["files"].Detail)
+		})
+	}
+}
+
 func TestDoctor_PrintsALineForEachCheck(t *testing.T) {
 	a := inProcess(t, "doctor", "--root", newProject(t))
 	require.Equal(t, exitFailure, a.code)

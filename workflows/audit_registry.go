@@ -36,7 +36,8 @@ func AuditRegistry(ctx workflow.Context, in AuditInput) (activities.AuditResult,
 	}
 	err := workflow.ExecuteActivity(with(ctx, auditing, summary), a.Audit, activities.AuditInput{
 		Server: server, ModelName: loaded.Settings.ModelName, LoggedModels: health.LoggedModels, Fix: in.Fix,
-		Before: workflow.Now(ctx).Add(-loaded.SettleTime).UnixMilli(),
+		Registrations: registrationsOf(loaded.Settings.ModelName),
+		Before:        workflow.Now(ctx).Add(-loaded.SettleTime).UnixMilli(),
 	}).Get(ctx, &result)
 	countFindings(ctx, result)
 	return result, err

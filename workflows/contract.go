@@ -68,7 +68,12 @@ type RegisterInput struct {
 
 // RegistrationID is the workflow id of a registration: the same files under the same name have the same one.
 func RegistrationID(modelName, key string) string {
-	return fmt.Sprintf("register/%s/%s", nameInID(modelName), snapshot.ShortKey(key))
+	return registrationsOf(modelName) + snapshot.ShortKey(key)
+}
+
+// registrationsOf begins the workflow ids of all registrations of a model, and of no other.
+func registrationsOf(modelName string) string {
+	return "register/" + nameInID(modelName) + "/"
 }
 
 // AvailabilityID is the workflow id of the one that waits for an MLflow server for all registrations of a task queue. Each queue has its

@@ -127,10 +127,10 @@ func orOutage(kind string) string {
 // note remembers to promote the highest version again when requests of this promotion may still arrive.
 func (p *promoter) note(ctx workflow.Context, promoted activities.PromoteVersionInput, reply PromotionReply, open bool) {
 	highest := promoted
-	if p.in.Recheck != nil && number(p.in.Recheck.Version) > number(promoted.Version) {
+	if p.in.Recheck != nil && activities.VersionNumber(p.in.Recheck.Version) > activities.VersionNumber(promoted.Version) {
 		highest = *p.in.Recheck
 	}
-	if reply.Result.Newer != "" && number(reply.Result.Newer) > number(highest.Version) {
+	if reply.Result.Newer != "" && activities.VersionNumber(reply.Result.Newer) > activities.VersionNumber(highest.Version) {
 		highest.Version = reply.Result.Newer
 	}
 	if open || reply.Result.Doubtful {
@@ -219,10 +219,4 @@ func awaitReply(ctx workflow.Context, nonce string) (reply PromotionReply, answe
 		s.Select(ctx)
 	}
 	return reply, answered, err
-}
-
-// number is a version's number; MLflow writes it as a string.
-func number(version string) int {
-	n, _ := strconv.Atoi(version)
-	return n
 }
