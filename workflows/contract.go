@@ -50,7 +50,8 @@ const (
 )
 
 // RegisterInput starts a registration. Without a key it freezes the project's files itself, so that it may also be started by
-// hand: `temporal workflow start --type RegisterModel --task-queue registrar --input '{"root": "/srv/acras"}'`.
+// hand: `temporal workflow start --workflow-id register/acras --type RegisterModel --task-queue registrar --input '{"root": "/srv/acras"}'`.
+// The id is the owner of what is made, and exactly once holds for each: without one the CLI makes up another each time.
 type RegisterInput struct {
 	// Root is the project, an absolute path on the worker's machine, below one of the worker's allowed roots.
 	Root string `json:"root"`
