@@ -362,7 +362,7 @@ func (u *upload) sendFile(ctx context.Context, t target, f mlmodel.File) error {
 	}
 	if partBytes > 0 {
 		before := u.done.Load()
-		if err = u.sendInParts(ctx, t, f, partBytes); !errors.Is(err, mlflow.ErrPartTarget) {
+		if err = u.sendInParts(ctx, t, f, partBytes); !errors.Is(err, mlflow.ErrPartTarget) && !errors.Is(err, errWhole) {
 			return err
 		}
 		u.done.Store(before)
@@ -373,6 +373,9 @@ func (u *upload) sendFile(ctx context.Context, t target, f mlmodel.File) error {
 	}
 	defer body.Close()
 	err = u.client.UploadArtifact(ctx, t.artifactURI, f.Path, f.SizeBytes, &counting{ctx: ctx, r: body, n: &u.done})
+	if err == nil && partBytes > 0 {
+		return u.folder.RemoveUpload() // it says why the file was not sent in parts
+	}
 	return storesError(err)
 }
 
