@@ -21,6 +21,11 @@ import (
 	"registrar/internal/snapshot"
 )
 
+// metricsPerBatch is how many metrics of a logged model MLflow takes a second time in one request: it finds those that are there already by 100, and
+// refuses what has more (mlflow/store/tracking/sqlalchemy_store.py, _log_model_metrics). So a repeated attempt may send each batch again. It is
+// far below the limit of 1000 for metrics, params and tags together (mlflow/utils/validation.py, MAX_ENTITIES_PER_BATCH).
+const metricsPerBatch = 100
+
 // loggedModelName is what log_model of the official client calls a model that is given no name of its own.
 const loggedModelName = "model"
 
@@ -278,8 +283,14 @@ func (u *upload) logParamsAndMetrics(ctx context.Context, t target) error {
 		batch = append(batch, mlflow.Metric{Key: m.Name, Value: m.Value, Timestamp: u.in.LoggedAt.UnixMilli(), ModelID: t.modelID})
 	}
 	params, more := u.params()
-	if err := u.client.LogBatch(ctx, mlflow.LogBatchRequest{RunID: u.in.Run.RunID, Params: params, Metrics: batch}); err != nil {
+	first := batch[:min(len(batch), metricsPerBatch)]
+	if err := u.client.LogBatch(ctx, mlflow.LogBatchRequest{RunID: u.in.Run.RunID, Params: params, Metrics: first}); err != nil {
 		return err
+	}
+	for metrics := range slices.Chunk(batch[len(first):], metricsPerBatch) {
+		if err := u.client.LogBatch(ctx, mlflow.LogBatchRequest{RunID: u.in.Run.RunID, Metrics: metrics}); err != nil {
+			return err
+		}
 	}
 	for params := range slices.Chunk(more, paramsPerBatch) {
 		if err := u.client.LogBatch(ctx, mlflow.LogBatchRequest{RunID: u.in.Run.RunID, Params: params}); err != nil {
@@ -351,7 +362,7 @@ func (u *upload) sendFile(ctx context.Context, t target, f mlmodel.File) error {
 	}
 	if partBytes > 0 {
 		before := u.done.Load()
-		if err = u.sendInParts(ctx, t, f, partBytes); !errors.Is(err, mlflow.ErrPartTarget) {
+		if err = u.sendInParts(ctx, t, f, partBytes); !errors.Is(err, mlflow.ErrPartTarget) && !errors.Is(err, errWhole) {
 			return err
 		}
 		u.done.Store(before)
@@ -362,6 +373,9 @@ func (u *upload) sendFile(ctx context.Context, t target, f mlmodel.File) error {
 	}
 	defer body.Close()
 	err = u.client.UploadArtifact(ctx, t.artifactURI, f.Path, f.SizeBytes, &counting{ctx: ctx, r: body, n: &u.done})
+	if err == nil && partBytes > 0 {
+		return u.folder.RemoveUpload() // it says why the file was not sent in parts
+	}
 	return storesError(err)
 }
 

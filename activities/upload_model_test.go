@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -176,4 +177,63 @@ func TestUploadModel_TellsTheArtifactStoreFromTheWayToIt(t *testing.T) {
 			require.Equal(t, failure.Detail{Layer: layer, Open: true}, detail)
 		})
 	}
+}
+
+// numbers is a metrics.json of so many.
+func numbers(n int) string {
+	text := []string{`"roc_auc": 0.75`}
+	for i := 1; i < n; i++ {
+		text = append(text, fmt.Sprintf(`"m%d": %d`, i, i))
+	}
+	return "{" + strings.Join(text, ",") + "}"
+}
+
+func TestUploadModel_LogsMoreMetricsThanOneRequestTakes(t *testing.T) {
+	const n = 2500
+	p := newProject(t)
+	p.write("metrics.json", numbers(n))
+	in := p.upload()
+	in.Run.Params = []mlflow.Param{{Key: "model_name", Value: "credit"}}
+	broken := true // the answer to the second batch of the first attempt
+	var mu sync.Mutex
+	batches := 0
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.HasSuffix(r.URL.Path, "/runs/log-batch") {
+			if batches++; batches == 2 && broken {
+				return mlflowtest.Fault{AfterApply: true, Drop: true}
+			}
+		}
+		return mlflowtest.Fault{}
+	})
+	_, err := execute[UploadModelResult](p, p.UploadModel, in)
+	require.Error(t, err)
+	mu.Lock()
+	broken = false
+	mu.Unlock()
+
+	_, err = execute[UploadModelResult](p, p.UploadModel, in)
+
+	require.NoError(t, err)
+	require.Len(t, p.server.LoggedModels(), 1)
+	require.Len(t, p.server.LoggedModels()[0].Data.Metrics, n)
+	require.Len(t, p.server.MetricHistory(in.Run.RunID), n, "each once, though some were sent twice")
+}
+
+func TestUploadModel_LogsFewMetricsTogetherWithTheParams(t *testing.T) {
+	p := newProject(t)
+	p.write("metrics.json", numbers(100))
+
+	_, err := execute[UploadModelResult](p, p.UploadModel, p.upload())
+
+	require.NoError(t, err)
+	batches := 0
+	for _, r := range p.server.Requests() {
+		if strings.HasSuffix(r.Path, "/runs/log-batch") {
+			batches++
+		}
+	}
+	require.Equal(t, 1, batches)
+	require.Len(t, p.server.LoggedModels()[0].Data.Metrics, 100)
 }

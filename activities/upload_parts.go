@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"registrar/internal/mlflow"
 	"registrar/internal/mlmodel"
 )
@@ -23,6 +25,10 @@ const DefaultPartBytes = 32 << 20
 
 // maxParts bounds what is remembered of an upload; the parts of a larger file are larger. S3 itself takes 10,000 of at most 5 GiB.
 const maxParts = 500
+
+// maxExpiries is how often the addresses of a file's parts expire before it is sent whole. Once, the registration may have waited for longer than they
+// hold (S3: an hour); an upload that takes longer itself would begin anew for ever. Nobody can be asked for new addresses of an upload that is under way.
+const maxExpiries = 2
 
 // partsUnderWay is how far an upload in parts has come, as upload.json has it. It lies beside the frozen copies, and not in the heartbeats: the
 // addresses of the parts are secrets for as long as they hold.
@@ -34,14 +40,23 @@ type partsUnderWay struct {
 	// RunID is the run that the file's model is of: who ends the run, gives the upload up.
 	RunID string `json:"run_id"`
 
+	// Expiries is how often the addresses of this file's parts expired. It outlives the upload, which then has no id.
+	Expiries int `json:"expiries,omitempty"`
+
 	Upload mlflow.MultipartUpload `json:"upload"`
 	// Done are the parts that the store has, in order, and SHA256 the digest of all their bytes: what goes on must go on with the same file.
 	Done   []mlflow.Part `json:"done"`
 	SHA256 string        `json:"sha256"`
 }
 
-// errAnew says that what was remembered of an upload is of no use.
-var errAnew = errors.New("the parts that were sent before are of no use")
+var (
+	// errAnew says that what was remembered of an upload is of no use.
+	errAnew = errors.New("the parts that were sent before are of no use")
+	// errExpired is errAnew, since the store does not take the addresses of the parts any more.
+	errExpired = fmt.Errorf("%w: their addresses expired", errAnew)
+	// errWhole says that a file is not to be sent in parts.
+	errWhole = errors.New("the addresses of the parts expire before they are sent")
+)
 
 // partBytes is the size of the parts that a file is sent in; 0 where it is sent whole: it is small, the server's store takes no parts, or the worker
 // has no word of its own that the server is to be trusted: the parts go to a host that the server names.
@@ -60,7 +75,7 @@ func (u *upload) partBytes(ctx context.Context, f mlmodel.File) (int64, error) {
 // sendInParts sends a file in parts, from where an earlier attempt stopped. A part that fails ends the attempt, and the next one begins with it. The
 // file is read from its beginning all the same: its digest is looked at before its last part is complete.
 func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, partBytes int64) error {
-	p, err := u.resumedParts(t, f)
+	p, expiries, err := u.resumedParts(t, f)
 	if err != nil {
 		return err
 	}
@@ -71,8 +86,13 @@ func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, part
 			return err
 		}
 	}
+	if p == nil && expiries >= maxExpiries {
+		activity.GetLogger(ctx).Warn("the file is sent whole: the addresses of its parts expired again before all were sent",
+			"file", f.Path, "size_bytes", f.SizeBytes, "expiries", expiries)
+		return errWhole
+	}
 	if p == nil {
-		if p, err = u.beginParts(ctx, t, f, partBytes); err != nil {
+		if p, err = u.beginParts(ctx, t, f, partBytes, expiries); err != nil {
 			return err
 		}
 	}
@@ -83,6 +103,9 @@ func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, part
 	switch {
 	case err == nil:
 		return u.folder.RemoveUpload()
+	case errors.Is(err, errExpired):
+		p.Expiries++
+		return errors.Join(err, u.remember(p), u.giveUpParts(ctx))
 	case errors.Is(err, errAnew), errors.Is(err, mlflow.ErrPartTarget):
 		return errors.Join(err, u.giveUpParts(ctx))
 	}
@@ -90,13 +113,20 @@ func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, part
 }
 
 // resumedParts is what an earlier attempt left of the same upload; nil where there is nothing, or nothing that fits together: upload.json is a file that
-// anybody who writes into the project may edit.
-func (u *upload) resumedParts(t target, f mlmodel.File) (*partsUnderWay, error) {
-	p, err := readParts(u.folder)
-	if p == nil || err != nil || p.ArtifactURI != t.artifactURI || p.File != f.Path || p.SizeBytes != f.SizeBytes || !p.fits() {
-		return nil, err
+// anybody who writes into the project may edit. The expiries are those of the file in this run, which it may have been sent for to a logged model that
+// was condemned.
+func (u *upload) resumedParts(t target, f mlmodel.File) (p *partsUnderWay, expiries int, err error) {
+	p, err = readParts(u.folder)
+	if p == nil || err != nil || p.File != f.Path || p.SizeBytes != f.SizeBytes {
+		return nil, 0, err
 	}
-	return p, nil
+	if p.RunID == u.in.Run.RunID {
+		expiries = p.Expiries
+	}
+	if p.ArtifactURI != t.artifactURI || !p.fits() {
+		return nil, expiries, nil
+	}
+	return p, expiries, nil
 }
 
 // fits tells that there is an address for each part that the store does not have yet, and that the parts that it has are the first ones.
@@ -128,7 +158,7 @@ func readParts(folder frozen) (*partsUnderWay, error) {
 	return &p, nil
 }
 
-func (u *upload) beginParts(ctx context.Context, t target, f mlmodel.File, partBytes int64) (*partsUnderWay, error) {
+func (u *upload) beginParts(ctx context.Context, t target, f mlmodel.File, partBytes int64, expiries int) (*partsUnderWay, error) {
 	if err := u.giveUpParts(ctx); err != nil { // of a logged model that was condemned
 		return nil, err
 	}
@@ -136,7 +166,9 @@ func (u *upload) beginParts(ctx context.Context, t target, f mlmodel.File, partB
 	if err != nil {
 		return nil, storesError(err)
 	}
-	p := &partsUnderWay{ArtifactURI: t.artifactURI, File: f.Path, SizeBytes: f.SizeBytes, PartBytes: partBytes, RunID: u.in.Run.RunID, Upload: upload}
+	p := &partsUnderWay{
+		ArtifactURI: t.artifactURI, File: f.Path, SizeBytes: f.SizeBytes, PartBytes: partBytes, RunID: u.in.Run.RunID, Expiries: expiries, Upload: upload,
+	}
 	return p, u.remember(p)
 }
 
@@ -186,7 +218,9 @@ func sumOf(digest hash.Hash) string { return hex.EncodeToString(digest.Sum(nil))
 func partError(err error) error {
 	refused, ok := errors.AsType[*mlflow.APIError](err)
 	switch {
-	case ok && (refused.Status == http.StatusForbidden || refused.Status == http.StatusNotFound):
+	case ok && refused.Status == http.StatusForbidden:
+		return fmt.Errorf("%w: %w", errExpired, &incompletePartsError{err})
+	case ok && refused.Status == http.StatusNotFound:
 		return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{err})
 	case ok:
 		return &artifactStoreError{&incompletePartsError{err}}
@@ -225,15 +259,19 @@ func (u *upload) isThere(ctx context.Context, artifactURI, file string, sizeByte
 	return false, err
 }
 
-// giveUpParts forgets an upload that is under way, and asks the store to do so, too. A store that does not hear of it keeps the parts until its
-// own rules remove them.
+// giveUpParts forgets an upload that is under way, though not that its addresses expired, and asks the store to do so, too. A store that does not
+// hear of it keeps the parts until its own rules remove them.
 func (u *upload) giveUpParts(ctx context.Context) error {
 	p, err := readParts(u.folder)
 	if p == nil || err != nil {
 		return err
 	}
 	_ = p.abort(ctx, u.client)
-	return u.folder.RemoveUpload()
+	if p.Expiries == 0 {
+		return u.folder.RemoveUpload()
+	}
+	p.Upload, p.Done, p.SHA256 = mlflow.MultipartUpload{}, nil, ""
+	return u.remember(p)
 }
 
 // endParts aborts the upload of a run that is under way, and forgets it once the store has.
@@ -248,8 +286,11 @@ func endParts(ctx context.Context, client *mlflow.Client, folder frozen, runID s
 	return folder.RemoveUpload()
 }
 
-// abort gives up what the store has, also when the step was canceled.
+// abort gives up what the store has, if anything, also when the step was canceled.
 func (p *partsUnderWay) abort(ctx context.Context, client *mlflow.Client) error {
+	if p.Upload.UploadID == "" {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return storesError(client.AbortMultipartUpload(ctx, p.ArtifactURI, p.File, p.Upload.UploadID))

@@ -1,19 +1,24 @@
 package activities
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 
 	"registrar/internal/failure"
@@ -24,14 +29,27 @@ import (
 
 // inParts lets the server offer that files are uploaded in parts. The part that comes is held up until the test ends, and reached is called.
 func (p *project) inParts(reached func()) {
-	host, err := url.Parse(p.server.URL)
-	require.NoError(p.t, err)
-	p.TrustedHosts, p.PartBytes = []string{host.Host}, 1
-	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: p.server.URL + "/store/1", Number: 1}}})
-	require.NoError(p.t, err)
 	held := make(chan struct{})
 	p.t.Cleanup(func() { close(held) })
 	once := sync.OnceFunc(reached)
+	p.offerParts(func(r *http.Request) mlflowtest.Fault {
+		if r.URL.Path != partPath {
+			return mlflowtest.Fault{}
+		}
+		once()
+		return mlflowtest.Fault{Hang: held}
+	})
+}
+
+const partPath = "/store/1"
+
+// offerParts lets the server offer that files are uploaded in parts, of one part each, which goes to partPath; decide is asked about that, and all else.
+func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) {
+	host, err := url.Parse(p.server.URL)
+	require.NoError(p.t, err)
+	p.TrustedHosts, p.PartBytes = []string{host.Host}, 1
+	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: p.server.URL + partPath, Number: 1}}})
+	require.NoError(p.t, err)
 	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/server-info"):
@@ -40,22 +58,32 @@ func (p *project) inParts(reached func()) {
 			return mlflowtest.Fault{Status: http.StatusOK, Body: string(upload)}
 		case strings.Contains(r.URL.Path, "/mpu/abort/"):
 			return mlflowtest.Fault{Status: http.StatusOK, Body: "{}"}
-		case r.URL.Path == "/store/1":
-			once()
-			return mlflowtest.Fault{Hang: held}
 		}
-		return mlflowtest.Fault{}
+		return decide(r)
 	})
 }
 
 // aborts counts the requests to abort an upload.
-func (p *project) aborts() (n int) {
+func (p *project) aborts() int { return p.asked("/mpu/abort/") }
+
+// creates counts the requests to begin one.
+func (p *project) creates() int { return p.asked("/mpu/create/") }
+
+func (p *project) asked(endpoint string) (n int) {
 	for _, r := range p.server.Requests() {
-		if strings.Contains(r.Path, "/mpu/abort/") {
+		if strings.Contains(r.Path, endpoint) {
 			n++
 		}
 	}
 	return n
+}
+
+// logTo lets the activities log into a buffer.
+func (p *project) logTo(buffer *bytes.Buffer) {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.NewTextHandler(buffer, nil))))
+	p.TestActivityEnvironment = suite.NewTestActivityEnvironment()
+	p.RegisterActivity(p.Activities)
 }
 
 func TestUploadModel_AbortsItsPartsWhereNobodyGoesOn(t *testing.T) {
@@ -125,12 +153,60 @@ func TestUploadModel_BeginsAnewWhereWhatIsRememberedDoesNotFit(t *testing.T) {
 			c.edit(left)
 			require.NoError(t, u.remember(left))
 
-			found, err := u.resumedParts(target{artifactURI: in.Run.ArtifactURI}, mlmodel.File{Path: "model.pkl", SizeBytes: 10})
+			found, _, err := u.resumedParts(target{artifactURI: in.Run.ArtifactURI}, mlmodel.File{Path: "model.pkl", SizeBytes: 10})
 
 			require.NoError(t, err)
 			require.Equal(t, c.resumed, found != nil)
 		})
 	}
+}
+
+func TestUploadModel_SendsTheFileWholeWhereTheAddressesOfItsPartsExpireAgainAndAgain(t *testing.T) {
+	p := newProject(t)
+	in := p.upload()
+	var logged bytes.Buffer
+	p.logTo(&logged)
+	var down atomic.Bool
+	down.Store(true)
+	p.offerParts(func(r *http.Request) mlflowtest.Fault {
+		switch {
+		case r.URL.Path == partPath:
+			return mlflowtest.Fault{Status: http.StatusForbidden, Body: "<Error><Code>AccessDenied</Code></Error>"}
+		case r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/model.pkl") && down.Load():
+			return mlflowtest.Fault{Status: http.StatusBadGateway}
+		}
+		return mlflowtest.Fault{}
+	})
+	p.PartBytes = p.frozen.Request.Model.SizeBytes / 2 // so that the other files are sent whole anyway
+	attempt := func() (*partsUnderWay, error) {
+		_, err := execute[UploadModelResult](p, p.UploadModel, in)
+		folder, opened := p.folder(in.Project)
+		require.NoError(t, opened)
+		defer folder.Close()
+		left, unread := readParts(folder)
+		require.NoError(t, unread)
+		return left, err
+	}
+
+	for expiries := 1; expiries <= 3; expiries++ { // the third attempt sends it whole, to a server that is down
+		left, err := attempt()
+		var application *temporal.ApplicationError
+		require.ErrorAs(t, err, &application)
+		require.Equal(t, failure.Outage, application.Type())
+		require.NotNil(t, left, "another worker shall know")
+		require.Equal(t, min(expiries, 2), left.Expiries)
+		require.Equal(t, mlflow.MultipartUpload{}, left.Upload, "the addresses are of no use")
+		require.Equal(t, min(expiries, 2), p.creates())
+		require.Equal(t, min(expiries, 2), p.aborts())
+	}
+	require.Contains(t, logged.String(), "sent whole")
+	require.Contains(t, logged.String(), "model.pkl")
+	down.Store(false)
+	left, err := attempt()
+	require.NoError(t, err)
+	require.Nil(t, left, "forgotten when the upload has ended")
+	require.Equal(t, 2, p.creates())
+	require.Equal(t, mlflow.LoggedModelReady, p.server.LoggedModels()[0].Info.Status)
 }
 
 func TestFinishRun_AbortsTheUploadThatItsRunLeaves(t *testing.T) {

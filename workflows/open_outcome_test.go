@@ -184,7 +184,9 @@ func TestSweepLeftovers_GoesOnWhereTheRunThatItShallEndIsGone(t *testing.T) {
 	owner := activities.Owner{Key: "key", Owner: namespace + "/" + registrationID, Generation: "first", StartedAt: 1}
 	_, err := clientOf(t, server).CreateLoggedModel(t.Context(), mlflow.CreateLoggedModelRequest{
 		ExperimentID: "0", Name: "model", Tags: []mlflow.Tag{
-			{Key: activities.TagKey, Value: owner.Key}, {Key: activities.TagOwner, Value: owner.Owner}, {Key: activities.TagGeneration, Value: owner.Generation},
+			{Key: activities.TagKey, Value: owner.Key},
+			{Key: activities.TagOwner, Value: owner.Owner},
+			{Key: activities.TagGeneration, Value: owner.Generation},
 			{Key: activities.TagStarted, Value: "1"},
 		},
 	})

@@ -87,7 +87,7 @@ var ErrPartTarget = errors.New("the store's address for a part is not a URL, or 
 // UploadPart sends the size bytes of body, in constant memory, to the store, which gets nothing else: no credential for MLflow, no workspace, no client
 // certificate. Repeatable. The error of a body that is shorter or longer than size, or whose reading fails, is that of UploadArtifact. A refusal
 // is an APIError, with the store's code.
-func (c *Client) UploadPart(ctx context.Context, target PartTarget, size int64, body io.Reader) (Part, error) {
+func (c *Client) UploadPart(ctx context.Context, target PartTarget, size int64, body io.Reader) (part Part, err error) {
 	u, err := url.Parse(target.URL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || c.base.Scheme == "https") {
 		return Part{}, ErrPartTarget
@@ -105,6 +105,9 @@ func (c *Client) UploadPart(ctx context.Context, target PartTarget, size int64, 
 	for name, value := range target.Headers {
 		request.Header.Set(name, value)
 	}
+	status := 0
+	ended := c.observePart(request)
+	defer func() { ended(status, err) }()
 	watch := watchRequest(request, &exactReader{body: body, left: size}, c.config.Timeouts.Stall)
 	defer watch.stop()
 	response, err := c.parts.Do(watch.request)
@@ -112,6 +115,7 @@ func (c *Client) UploadPart(ctx context.Context, target PartTarget, size int64, 
 		return Part{}, failed(watch.layer(err), watch.sent(), watch.cause(err))
 	}
 	defer response.Body.Close()
+	status = response.StatusCode
 	text, err := io.ReadAll(io.LimitReader(watch.answer(response.Body), maxErrorBytes))
 	switch {
 	case response.StatusCode < 200 || response.StatusCode > 299:
@@ -119,7 +123,7 @@ func (c *Client) UploadPart(ctx context.Context, target PartTarget, size int64, 
 	case err != nil:
 		return Part{}, failed(LayerHTTP, true, fmt.Errorf("%w: %w", ErrUnreadableAnswer, watch.cause(err)))
 	}
-	part := Part{Number: target.Number, ETag: response.Header.Get("ETag")}
+	part = Part{Number: target.Number, ETag: response.Header.Get("ETag")}
 	if part.ETag == "" {
 		return Part{}, ErrPartTarget
 	}

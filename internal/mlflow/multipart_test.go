@@ -63,6 +63,58 @@ func TestUploadPart_ShowsNoAddressAndNoAnswerThatQuotesIt(t *testing.T) {
 	}
 }
 
+func TestUploadPart_IsObservedWithoutItsAddressAndNotTracedIntoTheStore(t *testing.T) {
+	const etag, refused = "/tagged", "/refused"
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Traceparent") != "" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		switch r.URL.Path {
+		case etag:
+			w.Header().Set("ETag", `"abc"`)
+		case refused:
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer store.Close()
+	for path, want := range map[string]struct {
+		status int
+		fails  bool
+	}{
+		etag: {http.StatusOK, false}, refused: {http.StatusForbidden, true}, "/untagged": {http.StatusOK, true},
+	} {
+		t.Run(path, func(t *testing.T) {
+			var began []Exchange
+			ended := 0
+			client, err := New(Config{
+				TrackingURI: "http://mlflow.invalid",
+				Observer: func(_ context.Context, e Exchange, header http.Header) func(int, error) {
+					began = append(began, e)
+					header.Set("Traceparent", "00-1-1-01")
+					return func(status int, err error) {
+						ended++
+						require.Equal(t, want.status, status)
+						require.Equal(t, want.fails, err != nil)
+						if err != nil {
+							require.NotContains(t, err.Error(), "secret")
+						}
+					}
+				},
+			})
+			require.NoError(t, err)
+
+			address := strings.Replace(store.URL, "//", "//user:secret@", 1) + path + "?X-Amz-Signature=secret"
+			_, err = client.UploadPart(t.Context(), PartTarget{URL: address, Number: 1}, 5, strings.NewReader("bytes"))
+
+			require.Equal(t, want.fails, err != nil)
+			require.Equal(t, []Exchange{{Method: http.MethodPut, Endpoint: EndpointPart, URL: store.URL + path, SizeBytes: 5, Upload: true}}, began)
+			require.Equal(t, 1, ended)
+		})
+	}
+}
+
 func TestUploadPart_RefusesAnAddressThatIsNone(t *testing.T) {
 	for tracking, target := range map[string]string{
 		"https://mlflow.invalid":      "http://store.invalid/m?sig=secret", // the model would travel in the clear

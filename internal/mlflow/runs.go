@@ -102,7 +102,7 @@ type UpdateRunRequest struct {
 	EndTime int64  `json:"end_time,omitempty"`
 }
 
-// LogBatchRequest is what to log to a run in one step: at most 1000 metrics, 100 params and 100 tags.
+// LogBatchRequest is what to log to a run in one step: at most 100 params, 100 tags, and 1000 metrics, params and tags in all.
 type LogBatchRequest struct {
 	RunID   string   `json:"run_id"`
 	Metrics []Metric `json:"metrics,omitempty"`
@@ -152,8 +152,9 @@ func (c *Client) DeleteRun(ctx context.Context, runID string) error {
 	return c.send(ctx, http.MethodPost, "runs/delete", map[string]string{"run_id": runID}, nil)
 }
 
-// LogBatch logs metrics, params and tags. Repeatable with the same content. A param that has another value already
-// is a 400, and then no metric is written either.
+// LogBatch logs metrics, params and tags. Repeatable with the same content, where no more than 100 of the metrics are a
+// logged model's: of more MLflow inserts some again, and answers 400. A param that has another value already is a 400, and
+// then no metric is written either.
 func (c *Client) LogBatch(ctx context.Context, request LogBatchRequest) error {
 	return c.send(ctx, http.MethodPost, "runs/log-batch", request, nil)
 }

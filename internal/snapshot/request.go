@@ -11,7 +11,7 @@
 //	extra/<file name>                what the consumer needs beside the model
 //	settings/<digest>/config.yaml    the settings it was asked with, params.yaml beside it
 //	workflow.json                    there once Temporal has the registration
-//	upload.json                      how far an upload in parts has come, while it is under way
+//	upload.json                      how far an upload in parts has come, or that its addresses expired, while it is under way
 //	decision.json, receipt.json      what came of it; those of the newest registration lie in root_dir, too
 //
 // The names of copies never change their content: where a registration is asked for again with other settings, these get

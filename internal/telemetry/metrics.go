@@ -44,7 +44,7 @@ func NewMetrics(version string, instruments ...Instrument) (*Metrics, error) {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "registrar_mlflow_requests_total",
-			Help: "Requests to MLflow of this worker that ended, by endpoint and by the status of the answer; where none came, by the layer that failed: dns, tcp, tls, http, auth.",
+			Help: "Requests to MLflow, and of parts to its store, of this worker that ended, by endpoint and by the status of the answer; where none came, by the layer that failed: dns, tcp, tls, http, auth.",
 		}, []string{"method", "endpoint", "code"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "registrar_mlflow_request_duration_seconds",
@@ -53,7 +53,7 @@ func NewMetrics(version string, instruments ...Instrument) (*Metrics, error) {
 		}, []string{"method", "endpoint"}),
 		uploadBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "registrar_upload_bytes_total",
-			Help: "Bytes of files that MLflow took from this worker, counted when it has answered.",
+			Help: "Bytes of files that MLflow, or for parts its store, took from this worker, counted when it has answered.",
 		}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{

@@ -124,3 +124,28 @@ func TestProfiles_AreForThisMachineAlone(t *testing.T) {
 	status, _ = ask("rebound.example:6060")
 	require.Equal(t, http.StatusForbidden, status, "a name that points here is not this machine's")
 }
+
+func TestMetrics_PartsOfAFileAreCountedAsUploaded(t *testing.T) {
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("ETag", `"abc"`)
+	}))
+	defer store.Close()
+	metrics, err := telemetry.NewMetrics("1.2.3")
+	require.NoError(t, err)
+	client, err := mlflow.New(mlflow.Config{TrackingURI: "http://mlflow.invalid", Observer: telemetry.MLflow(metrics, nil)})
+	require.NoError(t, err)
+	defer client.Close()
+
+	for number := range 2 {
+		target := mlflow.PartTarget{URL: store.URL + "/bucket/model.pkl?X-Amz-Signature=secret", Number: number + 1}
+		_, err = client.UploadPart(t.Context(), target, 5, strings.NewReader("bytes"))
+		require.NoError(t, err)
+	}
+
+	text := exposition(t, metrics)
+	require.Contains(t, text, `registrar_upload_bytes_total 10`)
+	require.Contains(t, text, `registrar_mlflow_requests_total{code="200",endpoint="artifact-store/{part}",method="PUT"} 2`)
+	require.NotContains(t, text, "secret")
+	require.NotContains(t, text, "model.pkl")
+}

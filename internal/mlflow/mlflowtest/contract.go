@@ -3,6 +3,7 @@ package mlflowtest
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"net/url"
@@ -29,7 +30,9 @@ func Contract(t *testing.T, newClient func(t *testing.T) *mlflow.Client) {
 		"Run_DeletedIsHiddenButRead":                   (*contract).runDeleted,
 		"Param_IsWrittenOnce":                          (*contract).paramOnce,
 		"Batch_WithAnotherParamWritesNoMetric":         (*contract).batchRefused,
+		"Batch_HasLimits":                              (*contract).batchLimits,
 		"Batch_MetricWithModelIDLandsOnBoth":           (*contract).metricOnBoth,
+		"Batch_OfAModelsMetricsIsRepeatedUpTo100":      (*contract).batchRepeated,
 		"Metric_NaNAndInfinitiesArrive":                (*contract).metricNotFinite,
 		"Metric_RepeatedIsOne":                         (*contract).metricRepeated,
 		"Metric_LastOfAKeyIsTheRuns":                   (*contract).metricLast,
@@ -291,6 +294,54 @@ func (c *contract) batchRefused() {
 	require.NoError(c, err)
 	require.Empty(c, run.Data.Metrics)
 	require.Len(c, run.Data.Params, 1)
+}
+
+func (c *contract) batchLimits() {
+	id := c.newRun(c.newExperiment()).Info.RunID
+	for _, tooMany := range []mlflow.LogBatchRequest{
+		{Metrics: metrics(1001, "")},
+		{Params: params(101)},
+		{Metrics: metrics(950, ""), Params: params(51)},
+	} {
+		tooMany.RunID = id
+		c.requireRefused(c.client.LogBatch(c.Context(), tooMany), http.StatusBadRequest, "INVALID_PARAMETER_VALUE")
+	}
+	run, err := c.client.GetRun(c.Context(), id)
+	require.NoError(c, err)
+	require.Empty(c, run.Data.Metrics)
+	require.Empty(c, run.Data.Params)
+	require.NoError(c, c.client.LogBatch(c.Context(), mlflow.LogBatchRequest{RunID: id, Metrics: metrics(900, ""), Params: params(100)}))
+}
+
+// batchRepeated: of more than 100 metrics of a logged model that are there already MLflow tries to insert some again, and refuses the batch.
+func (c *contract) batchRepeated() {
+	experiment := c.newExperiment()
+	run := c.newRun(experiment).Info.RunID
+	model := c.newLoggedModel(experiment, run).Info.ModelID
+	log := func(n int) error {
+		return c.client.LogBatch(c.Context(), mlflow.LogBatchRequest{RunID: run, Metrics: metrics(n, model)})
+	}
+	for _, n := range []int{50, 100, 100} {
+		require.NoError(c, log(n))
+	}
+	c.requireRefused(log(101), http.StatusBadRequest, "BAD_REQUEST")
+	logged, err := c.client.GetLoggedModel(c.Context(), model)
+	require.NoError(c, err)
+	require.Len(c, logged.Data.Metrics, 100)
+}
+
+func metrics(n int, modelID string) (all []mlflow.Metric) {
+	for i := range n {
+		all = append(all, mlflow.Metric{Key: fmt.Sprint("m", i), Value: float64(i), Timestamp: 17, ModelID: modelID})
+	}
+	return all
+}
+
+func params(n int) (all []mlflow.Param) {
+	for i := range n {
+		all = append(all, mlflow.Param{Key: fmt.Sprint("p", i), Value: "1"})
+	}
+	return all
 }
 
 func (c *contract) metricOnBoth() {

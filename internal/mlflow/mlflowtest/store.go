@@ -52,6 +52,17 @@ func (s *Server) Runs() []mlflow.Run {
 	return locked(s, func() []mlflow.Run { return each(s.store.runs, (*run).view) })
 }
 
+// MetricHistory is all that was logged of a run's metrics.
+func (s *Server) MetricHistory(runID string) []mlflow.Metric {
+	return locked(s, func() []mlflow.Metric {
+		run, err := s.store.run(runID)
+		if err != nil {
+			return nil
+		}
+		return slices.Clone(run.history)
+	})
+}
+
 // LoggedModels are the logged models in the order of their making, without the deleted ones.
 func (s *Server) LoggedModels() []mlflow.LoggedModel {
 	return locked(s, func() []mlflow.LoggedModel { return each(s.store.liveModels(), (*loggedModel).view) })

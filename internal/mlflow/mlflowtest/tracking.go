@@ -190,8 +190,11 @@ func (st *store) setRunTag(body runKeyValue) (any, error) {
 	return st.logBatch(mlflow.LogBatchRequest{RunID: body.RunID, Tags: []mlflow.Tag{{Key: body.Key, Value: body.Value}}})
 }
 
-// logBatch refuses the whole batch where a param has another value already.
+// logBatch refuses the whole batch where it is too large, and where a param has another value already.
 func (st *store) logBatch(body mlflow.LogBatchRequest) (any, error) {
+	if err := checkLimits(body); err != nil {
+		return nil, err
+	}
 	run, err := st.activeRun(body.RunID)
 	if err != nil {
 		return nil, err
@@ -214,11 +217,49 @@ func (st *store) logBatch(body mlflow.LogBatchRequest) (any, error) {
 		if !slices.ContainsFunc(run.history, func(old mlflow.Metric) bool { return sameMetric(old, metric) }) {
 			run.history = append(run.history, metric)
 		}
-		if model, err := st.loggedModel(metric.ModelID); err == nil {
-			model.Data.Metrics = setMetric(model.Data.Metrics, metric)
+	}
+	return nil, st.logModelMetrics(body.Metrics)
+}
+
+// logModelMetrics refuses more than 100 of which some are there already: _log_model_metrics of mlflow/store/tracking/sqlalchemy_store.py looks for
+// those by 100, and each time inserts all the others.
+func (st *store) logModelMetrics(metrics []mlflow.Metric) error {
+	type logged struct {
+		model  *loggedModel
+		metric mlflow.Metric
+	}
+	var all []logged
+	repeated := false
+	for _, metric := range metrics {
+		model, err := st.loggedModel(metric.ModelID)
+		if err != nil {
+			continue
+		}
+		metric.Value = storable(metric.Value)
+		all = append(all, logged{model, metric})
+		repeated = repeated || slices.ContainsFunc(model.Data.Metrics, func(old mlflow.Metric) bool { return sameMetric(old, metric) })
+	}
+	if repeated && len(all) > 100 {
+		return &refusal{http.StatusBadRequest, "BAD_REQUEST", "UNIQUE constraint failed: logged_model_metrics"}
+	}
+	for _, l := range all {
+		l.model.Data.Metrics = setMetric(l.model.Data.Metrics, l.metric)
+	}
+	return nil
+}
+
+// checkLimits is _validate_batch_log_limits of mlflow/utils/validation.py.
+func checkLimits(body mlflow.LogBatchRequest) error {
+	metrics, params, tags := len(body.Metrics), len(body.Params), len(body.Tags)
+	for _, entities := range []struct {
+		name         string
+		count, limit int
+	}{{"metrics", metrics, 1000}, {"params", params, 100}, {"tags", tags, 100}, {"metrics, params, and tags", metrics + params + tags, 1000}} {
+		if entities.count > entities.limit {
+			return invalid(fmt.Sprintf("A batch logging request can contain at most %d %s. Got %d %[2]s.", entities.limit, entities.name, entities.count))
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 func sameMetric(a, b mlflow.Metric) bool {
