@@ -57,7 +57,7 @@ const (
 	FindingPending      = "logged_model_left_pending"
 	FindingUnversioned  = "without_version" // a run that FINISHED, or a logged model that is READY, of no live version
 	FindingStageOff     = "stage_misplaced" // stage or alias is not on the highest completed version
-	FindingUngatedTwins = "ungated_version" // a version under the name that no registration made
+	FindingUngatedVersion = "ungated_version" // a version under the name that no registration made
 )
 
 // Audit looks for what other tools, other namespaces or requests beyond the bounds of the protocol left, and repairs it where asked to.
@@ -253,7 +253,7 @@ func (u *audit) twins(ctx context.Context) error {
 		if key := tag(v.Tags, TagKey); key != "" {
 			byKey[key] = append(byKey[key], v)
 		} else {
-			u.report(Finding{Kind: FindingUngatedTwins, Object: "version", ID: v.Version, Detail: "made by another tool: it passed no gate"})
+			u.report(Finding{Kind: FindingUngatedVersion, Object: "version", ID: v.Version, Detail: "made by another tool: it passed no gate"})
 		}
 	}
 	for key, versions := range byKey {

@@ -412,7 +412,7 @@ func TestAudit_ReportsWhatIsForAPersonToJudge(t *testing.T) {
 		},
 		"version of another tool, in a store of its own": {
 			leave: func(p *project) made { return p.byHand("s3://bucket/model") },
-			kind:  FindingUngatedTwins,
+			kind:  FindingUngatedVersion,
 		},
 		"alias on an older version": {
 			leave: func(p *project) made {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"registrar/activities"
@@ -254,6 +255,45 @@ func TestRegisterModel_AsksForPromotionByName(t *testing.T) {
 	require.Equal(t, server.URL, request.Promote.Server.TrackingURI)
 	require.Equal(t, registrationID, request.WorkflowID)
 	require.NotEmpty(t, request.RunID)
+}
+
+func TestRegisterModel_FailsWhereItsVersionIsDeletedBeforeItIsPromoted(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.hears = func() bool {
+		assert.NoError(t, clientOf(t, server).DeleteModelVersion(t.Context(), modelName, "1"))
+		return true
+	}
+
+	e.register(p.byHand())
+
+	failed, r := e.failed()
+	require.Equal(t, failure.Gone, failed.Type())
+	require.Equal(t, "version 1 of "+modelName+" was deleted before it was promoted; register the same files again for another one", failed.Message())
+	require.Empty(t, r.Warnings)
+}
+
+func TestRegisterModel_SaysThatTheVersionStaysWhereItCannotBePromoted(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if strings.HasSuffix(r.URL.Path, "/transition-stage") {
+			return mlflowtest.Fault{Status: http.StatusBadRequest, Body: `{"error_code": "INVALID_PARAMETER_VALUE", "message": "no such stage"}`}
+		}
+		return mlflowtest.Fault{}
+	})
+
+	e.register(p.byHand())
+
+	_, r := e.failed()
+	require.Equal(t, "1", r.ModelVersion)
+	require.Equal(t, []string{"version 1 was made and stays as it is: register the same files again when MLflow takes them"}, r.Warnings)
+	server.Intercept(nil)
+	later := e.again(p.root)
+	later.register(p.byHand())
+	requireRegisteredOnce(t, server, later.completed())
 }
 
 func TestRegisterModel_AsksAgainWhenNobodyAnswersThePromotion(t *testing.T) {

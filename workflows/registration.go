@@ -10,6 +10,7 @@ import (
 
 	"registrar/activities"
 	"registrar/config"
+	"registrar/internal/failure"
 	"registrar/internal/receipt"
 )
 
@@ -43,7 +44,8 @@ type registration struct {
 	// askedForRun and askedForModel: a run, or a logged model, may be there that nobody recorded.
 	askedForRun, askedForModel bool
 	// repeats: this generation has been here before, and the history does not tell how far it came. Temporal was restored from an older backup, or
-	// the execution was reset. No command may hang on it, since a reset is replayed with the history from before: it is for the inputs of activities.
+	// the execution was reset. No command that comes before others may hang on it, since a reset is replayed with the history from before: it is for the
+	// inputs of activities, and for the sweep at the very end.
 	repeats bool
 	// unsure: whether this generation has a version that the history does not know of could not be asked.
 	unsure    bool
@@ -126,7 +128,7 @@ func (r *registration) finish(ctx workflow.Context, outcome receipt.Outcome, err
 	switch {
 	case err != nil && r.receipt.ModelVersion == "":
 		r.abandon(ctx, outcome, &leftovers)
-	case err != nil:
+	case err != nil && kind(err) != failure.Gone:
 		r.warn(fmt.Sprintf("version %s was made and stays as it is: register the same files again when MLflow takes them", r.receipt.ModelVersion))
 	}
 	if leftovers.isNeeded() || r.doubtful {

@@ -251,7 +251,8 @@ func (r *registration) promote(ctx workflow.Context) error {
 	case promoted.Newer != "":
 		r.warn(fmt.Sprintf("stage %s and alias %s stay on version %s, which is newer", activities.Stage, activities.Alias, promoted.Newer))
 	case promoted.Deleted:
-		r.warn(fmt.Sprintf("version %s was deleted before it was promoted", r.receipt.ModelVersion))
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("version %s of %s was deleted before it was promoted; register the same files again for another one",
+			r.receipt.ModelVersion, r.receipt.ModelName), failure.Gone, nil)
 	}
 	return nil
 }

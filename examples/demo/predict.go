@@ -31,7 +31,7 @@ func (d *demo) scoreApplications(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		port, _, err := servertest.PortOr(predictionPort)
+		port, err := d.portOr(predictionPort)
 		if err != nil {
 			return err
 		}

@@ -25,9 +25,9 @@ func TestAudit_FindsWhatWasLeftAndRepairsWhatIsNobodys(t *testing.T) {
 	left := []findingOf{
 		{activities.FindingTwin, l.twin},
 		{activities.FindingUnfinished, l.twin},
-		{activities.FindingUngatedTwins, l.emptyVersion},
+		{activities.FindingUngatedVersion, l.emptyVersion},
 		{activities.FindingNoFiles, l.emptyVersion},
-		{activities.FindingUngatedTwins, l.foreignVersion},
+		{activities.FindingUngatedVersion, l.foreignVersion},
 		{activities.FindingRunning, l.run},
 		{activities.FindingPending, l.model},
 	}
@@ -45,9 +45,9 @@ func TestAudit_FindsWhatWasLeftAndRepairsWhatIsNobodys(t *testing.T) {
 		{activities.FindingPending, l.model},
 	}, of(repaired))
 	require.ElementsMatch(t, []findingOf{
-		{activities.FindingUngatedTwins, l.emptyVersion},
+		{activities.FindingUngatedVersion, l.emptyVersion},
 		{activities.FindingNoFiles, l.emptyVersion},
-		{activities.FindingUngatedTwins, l.foreignVersion},
+		{activities.FindingUngatedVersion, l.foreignVersion},
 	}, of(s.audit("--fix")), "what is left is for a person to judge")
 	mlflowNow := registryAt(t, s.mlflowURI)
 	mlflowNow.requireServed(r.RegistrationKey)
