@@ -50,13 +50,13 @@ type Finding struct {
 
 // The kinds of findings.
 const (
-	FindingTwin         = "twin_versions"         // two live versions of one registration key
-	FindingUnfinished   = "unfinished_version"    // no registrar.completed, and nobody is working on it
-	FindingNoFiles      = "version_without_files" // the files, or the logged model, are gone
-	FindingRunning      = "run_left_running"
-	FindingPending      = "logged_model_left_pending"
-	FindingUnversioned  = "without_version" // a run that FINISHED, or a logged model that is READY, of no live version
-	FindingStageOff     = "stage_misplaced" // stage or alias is not on the highest completed version
+	FindingTwin           = "twin_versions"         // two live versions of one registration key
+	FindingUnfinished     = "unfinished_version"    // no registrar.completed, and nobody is working on it
+	FindingNoFiles        = "version_without_files" // the files, or the logged model, are gone
+	FindingRunning        = "run_left_running"
+	FindingPending        = "logged_model_left_pending"
+	FindingUnversioned    = "without_version" // a run that FINISHED, or a logged model that is READY, of no live version
+	FindingStageOff       = "stage_misplaced" // stage or alias is not on the highest completed version
 	FindingUngatedVersion = "ungated_version" // a version under the name that no registration made
 )
 
