@@ -35,6 +35,9 @@ define environment
 	VIRTUAL_ENV=$(1) .build/uv/bin/uv pip sync --quiet --require-hashes $(2)
 endef
 
+# Python files are compiled as they are installed: where PYTHONDONTWRITEBYTECODE is set, each start of a server would compile them again.
+export UV_COMPILE_BYTECODE := 1
+
 GO_FILES  = find . -path './.*' -prune -o -name '*.go' -print
 GOTESTSUM = bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 
