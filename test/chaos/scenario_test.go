@@ -72,22 +72,23 @@ func (sc scenario) ownWorker() bool {
 }
 
 // mayFail tells whether one of the faults is final by design. A body that is too large stays so: the upload is refused, and the registration
-// fails, but for the picture of the history, on which nothing depends. A redirect where MLflow was never reached yet is a wrong address; later it is something in between that has changed, and the
-// registration waits for it to change back.
+// fails, but for the picture of the history, on which nothing depends. Redirects where MLflow was never reached yet are a wrong address, where the second
+// try of the step meets another one; later it is something in between that has changed, and the registration waits for it to change back.
 func (sc scenario) mayFail(log []*Exchange) (may, must bool) {
 	for _, f := range sc.faults {
 		switch f.Fault.Name {
 		case "413":
 			may = may || !strings.HasPrefix(f.Request, "PUT.artifacts."+activities.HistoryFile)
+			must = may && len(sc.faults) == 1
 		case "redirect":
 			for _, e := range log {
-				if e.fault == "redirect" && isFirstContact(log, e) {
+				if e.fault == "redirect" && isFirstContact(log, e) && len(sc.faults) > 1 {
 					may = true
 				}
 			}
 		}
 	}
-	return may, may && len(sc.faults) == 1
+	return may, must
 }
 
 // isFirstContact tells whether a request is one of the first step's, which sees whether there is an MLflow server at all. The version is asked for

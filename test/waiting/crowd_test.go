@@ -185,7 +185,7 @@ func TestCrowd_WaitsAsCheaplyAsOneAndIsLetLooseInOrder(t *testing.T) {
 	}
 	c := newCrowd(t, *registrations, probeInterval)
 	worker := c.startWorker()
-	measured = figures{{"probe interval", probeInterval}}
+	figures{{"probe interval", probeInterval}}.print()
 
 	// While they wait: the more of them, the more of what costs nothing.
 	var resident []float64 // of the worker, in MB
@@ -197,7 +197,7 @@ func TestCrowd_WaitsAsCheaplyAsOneAndIsLetLooseInOrder(t *testing.T) {
 		length := c.historyLength(one)
 		cost, probes := c.costOf(worker, window)
 		resident = append(resident, cost.megabytes[0])
-		measured = append(measured, figures{
+		figures{
 			{"registrations that wait", number},
 			{"  seconds until these, too, wait", joined.Seconds()},
 			{"  probes a minute", float64(probes) / cost.over.Minutes()},
@@ -206,7 +206,7 @@ func TestCrowd_WaitsAsCheaplyAsOneAndIsLetLooseInOrder(t *testing.T) {
 			{"  Temporal: RSS MB", cost.megabytes[1]},
 			{"  Temporal: CPU % of a core", 100 * cost.cpu[1]},
 			{"  events of one that waits", length},
-		}...)
+		}.print()
 
 		require.LessOrEqual(t, probes, int(cost.over/probeInterval)+1, "one probe an interval, for all")
 		require.Positive(t, probes)
@@ -231,12 +231,12 @@ func TestCrowd_WaitsAsCheaplyAsOneAndIsLetLooseInOrder(t *testing.T) {
 		order = append(order, w.id)
 	}
 	spread := woken[len(woken)-1].at.Sub(woken[0].at)
-	measured = append(measured, figures{
+	figures{
 		{"wake-ups a second, allowed", *wakes},
 		{"seconds from first to last wake-up", spread.Seconds()},
 		{"milliseconds from first good probe to first wake-up", woken[0].at.Sub(c.mlflow.firstServed()).Seconds() * 1000},
 		{"seconds to drain, fake MLflow", drained.Seconds()},
-	}...)
+	}.print()
 	require.Equal(t, came, order, "in the order of their coming")
 	fastest := time.Duration(float64(len(woken)-1) / *wakes * float64(time.Second))
 	require.GreaterOrEqual(t, woken[len(woken)-1].at.Sub(c.mlflow.firstServed()), fastest, "no faster than --wakes-per-second")

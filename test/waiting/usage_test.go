@@ -3,7 +3,6 @@ package waiting
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"testing"
@@ -66,11 +65,12 @@ type figures []struct {
 	value any
 }
 
-// measured is of the crowd that nothing is done to, as far as its test has come.
-var measured figures
-
-func (f figures) print(to io.Writer) {
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+// print shows the figures as soon as they are there, where it is for them that the test is run.
+func (f figures) print() {
+	if !*full {
+		return
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, figure := range f {
 		if number, ok := figure.value.(float64); ok {
 			figure.value = fmt.Sprintf("%.1f", number)

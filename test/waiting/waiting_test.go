@@ -41,9 +41,6 @@ func TestMain(m *testing.M) {
 	if folder, err := built(); err == nil {
 		_ = os.RemoveAll(folder) // a temporary folder that stays is no failure
 	}
-	if *full {
-		measured.print(os.Stdout)
-	}
 	os.Exit(code)
 }
 
