@@ -10,7 +10,10 @@ import (
 	"registrar/internal/mlflow"
 )
 
-// Clients makes one MLflow client for each server and project, and keeps it, so that connections are used again.
+// keptClients is how many clients are kept: more projects than that are not at work at a time, and thousands may wait.
+const keptClients = 100
+
+// Clients makes one MLflow client for each server and project, and keeps some, so that connections are used again.
 type Clients struct {
 	// Timeouts are used for all; the zero value takes the client's defaults.
 	Timeouts mlflow.Timeouts
@@ -51,11 +54,23 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.Clients.made == nil {
-		a.Clients.made = map[Server]*mlflow.Client{}
-	}
-	a.Clients.made[server] = c
+	a.Clients.keep(server, c)
 	return c, nil
+}
+
+// keep keeps the client of a server, in the place of any other where there are many. That one goes on serving who has it.
+func (c *Clients) keep(server Server, made *mlflow.Client) {
+	if c.made == nil {
+		c.made = map[Server]*mlflow.Client{}
+	}
+	if len(c.made) >= keptClients {
+		for another, client := range c.made {
+			client.Close()
+			delete(c.made, another)
+			break
+		}
+	}
+	c.made[server] = made
 }
 
 func (a *Activities) access(server Server) (config.Access, error) {

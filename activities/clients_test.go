@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -53,6 +54,25 @@ func TestCredentials_GoToTheWorkersOwnServerOnly(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestClients_AreKeptForSomeProjectsAndServeAll(t *testing.T) {
+	p := newProject(t)
+	first, err := p.mlflow(p.tracked())
+	require.NoError(t, err)
+	again, err := p.mlflow(p.tracked())
+	require.NoError(t, err)
+	require.Same(t, first, again, "connections are used again")
+	for i := range 3 * keptClients {
+		server := p.tracked()
+		server.TrackingURI += fmt.Sprintf("/%d", i)
+		_, err := p.mlflow(server)
+		require.NoError(t, err)
+	}
+
+	require.Len(t, p.Clients.made, keptClients)
+	_, err = first.Version(t.Context())
+	require.NoError(t, err, "who has one goes on")
 }
 
 func TestCredentials_AreNotSentAlongARedirect(t *testing.T) {
