@@ -32,7 +32,7 @@ var (
 
 func main() {
 	quick := flag.Bool("quick", false, "measure little, and only print it")
-	only := flag.String("only", "", "one of rest, registrations, large, inspection, throughput: measure that, and only print it")
+	only := flag.String("only", "", "one of rest, registrations, large, inspection, throughput, processors: measure that, and only print it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *quick, *only)
@@ -56,7 +56,7 @@ func run(ctx context.Context, quick bool, only string) error {
 	for _, m := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"rest", b.atRest}, {"registrations", b.registrations}, {"large", b.largeFile}, {"inspection", b.inspection}, {"throughput", b.throughput}} {
+	}{{"rest", b.atRest}, {"registrations", b.registrations}, {"large", b.largeFile}, {"inspection", b.inspection}, {"throughput", b.throughput}, {"processors", b.processors}} {
 		if only != "" && only != m.name {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -44,10 +45,33 @@ func (b *bench) atRest(ctx context.Context) error {
 	return nil
 }
 
-// registrations measures one registration of a model after the other, each beside the Python stage and the bare script.
+// processors measures what a processor of this machine loses to its neighbor: two that are threads of one core are less than two.
+func (b *bench) processors(ctx context.Context) error {
+	b.say("a loop on one processor, alone and beside one that hashes")
+	output, err := exec.CommandContext(ctx, b.python, b.rival("beside.py")).Output()
+	if err != nil {
+		return fmt.Errorf("run beside.py: %w", err)
+	}
+	var alone, beside float64
+	if _, err := fmt.Sscan(string(output), &alone, &beside); err != nil {
+		return fmt.Errorf("read what beside.py printed, %q: %w", output, err)
+	}
+	b.report.add("a Python loop on one processor, while another one hashes, against the same with the others idle", fmt.Sprintf("%.2f s", beside), fmt.Sprintf("%.2f s", alone),
+		toKnow(beside/alone, " times"))
+	return nil
+}
+
+// registrations measures one registration of a model after the other, each beside the Python stage and the bare script. The profiles come last: to
+// read the worker's metrics takes memory of it.
 func (b *bench) registrations(ctx context.Context) error {
-	for _, model := range []string{"small", "medium"} {
+	models := []string{"small", "medium"}
+	for _, model := range models {
 		if err := b.registration(ctx, model); err != nil {
+			return err
+		}
+	}
+	for _, model := range models {
+		if err := b.profile(ctx, model); err != nil {
 			return err
 		}
 	}
@@ -55,19 +79,16 @@ func (b *bench) registrations(ctx context.Context) error {
 }
 
 func (b *bench) registration(ctx context.Context, model string) error {
-	info, err := os.Stat(b.path(model + ".joblib"))
+	what, err := b.whatOf(model)
 	if err != nil {
 		return err
 	}
-	size := fmt.Sprintf("%.1f MB", float64(info.Size())/1e6)
-	b.say("one registration of %s, %d rounds", size, b.extent.rounds)
+	b.say("one %s, %d rounds", what, b.extent.rounds)
 	p, err := b.newProject(model)
 	if err != nil {
 		return err
 	}
 	var stage, same, fewest, ours []spent
-	var last receipt.Receipt
-	var lastBegan time.Time
 	for round := range b.extent.rounds + 1 {
 		s, err := timed(ctx, b.env, p.root, b.python, b.rival("log_model.py"), p.model, p.metrics, p.name+"-stage")
 		if err != nil {
@@ -81,31 +102,66 @@ func (b *bench) registration(ctx context.Context, model string) error {
 		if err != nil {
 			return err
 		}
-		lastBegan = time.Now()
-		o, receipt, err := b.registered(ctx, p)
+		o, _, err := b.registered(ctx, p)
 		if err != nil {
 			return err
 		}
-		if last = receipt; round > 0 { // the first round warms up
+		if round > 0 { // the first round warms up
 			stage, same, fewest, ours = append(stage, s), append(same, r), append(fewest, f), append(ours, o)
 		}
 	}
 	s, r, f, o := medians(stage), medians(same), medians(fewest), medians(ours)
-	what := "registration of " + size
 	b.report.add(what+", wall, against the Python stage", seconds(o.wall), seconds(s.wall), fraction(float64(s.wall)/float64(o.wall), 15))
 	b.report.add(what+", CPU of starter and worker", seconds(o.cpu), seconds(s.cpu), fraction(float64(s.cpu)/float64(o.cpu), 40))
 	b.report.add(what+", peak memory of the worker", megabytes(o.peakBytes), megabytes(s.peakBytes), fraction(float64(s.peakBytes)/float64(o.peakBytes), 6))
 	b.report.add(what+", wall, against the bare script", seconds(o.wall), seconds(r.wall), atMost(float64(o.wall)/float64(r.wall), 2.5, " times"))
 	b.report.add(what+", wall, against the fewest requests", seconds(o.wall), seconds(f.wall), toKnow(float64(o.wall)/float64(f.wall), " times"))
-	events, err := b.history(ctx, last.WorkflowID)
+	return nil
+}
+
+// whatOf says what a registration of a model is one of.
+func (b *bench) whatOf(model string) (string, error) {
+	info, err := os.Stat(b.path(model + ".joblib"))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("registration of %.1f MB", float64(info.Size())/1e6), nil
+}
+
+// profile is one registration more, to see where its time goes.
+func (b *bench) profile(ctx context.Context, model string) error {
+	what, err := b.whatOf(model)
 	if err != nil {
 		return err
 	}
-	b.report.profiles = append(b.report.profiles, profileOf(what, events, lastBegan, ours[len(ours)-1].wall))
-	if model != "small" {
-		return nil
+	p, err := b.newProject(model)
+	if err != nil {
+		return err
 	}
-	b.report.add("Temporal events of one registration", fmt.Sprint(len(events)), "", atMost(float64(len(events)), 60, ""))
+	if _, _, err := b.registered(ctx, p); err != nil { // so that the other one has a version before it, as usual
+		return err
+	}
+	before, err := b.answered(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	o, r, err := b.registered(ctx, p)
+	if err != nil {
+		return err
+	}
+	after, err := b.answered(ctx)
+	if err != nil {
+		return err
+	}
+	events, err := b.history(ctx, r.WorkflowID)
+	if err != nil {
+		return err
+	}
+	asked := since(before, after)
+	b.report.profiles = append(b.report.profiles, profileOf(what, events, began, o.wall, asked))
+	b.report.add("Temporal events of one "+what, fmt.Sprint(len(events)), "", atMost(float64(len(events)), 60, ""))
+	b.report.add("requests to MLflow of one "+what, fmt.Sprint(asked["MLflow"].count), "", atMost(float64(asked["MLflow"].count), 30, ""))
 	return nil
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,10 +28,11 @@ type profile struct {
 	what  string
 	spent map[string]time.Duration
 	whole time.Duration
+	asked map[string]answers // by server
 }
 
-func profileOf(what string, events []*historypb.HistoryEvent, began time.Time, whole time.Duration) profile {
-	p := profile{what: what, spent: map[string]time.Duration{}, whole: whole}
+func profileOf(what string, events []*historypb.HistoryEvent, began time.Time, whole time.Duration, asked map[string]answers) profile {
+	p := profile{what: what, spent: map[string]time.Duration{}, whole: whole, asked: asked}
 	before := began
 	for _, event := range events {
 		at := event.GetEventTime().AsTime()
@@ -57,8 +60,14 @@ func partOf(ending enums.EventType) string {
 func (p profile) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Where the time of one %s goes\n\n| part | time | share |\n|---|---|---|\n", p.what)
+	row := func(part string, spent time.Duration) {
+		fmt.Fprintf(&b, "| %s | %d ms | %.0f %% |\n", part, spent.Milliseconds(), 100*spent.Seconds()/p.whole.Seconds())
+	}
 	for _, part := range parts {
-		fmt.Fprintf(&b, "| %s | %d ms | %.0f %% |\n", part, p.spent[part].Milliseconds(), 100*p.spent[part].Seconds()/p.whole.Seconds())
+		row(part, p.spent[part])
+	}
+	for _, server := range slices.Sorted(maps.Keys(p.asked)) {
+		row(fmt.Sprintf("within these: until %s has answered %d requests of the worker", server, p.asked[server].count), p.asked[server].waited)
 	}
 	return b.String()
 }

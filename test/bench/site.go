@@ -29,7 +29,9 @@ type bench struct {
 	client   client.Client
 	mlflow   *servertest.MLflowServer
 	worker   *servertest.Process
-	ends     []func() // what to end, in the order of its start
+	// workerHTTP is where the worker serves its metrics.
+	workerHTTP string
+	ends       []func() // what to end, in the order of its start
 
 	report report
 	count  int // of projects and of force tokens
@@ -83,9 +85,14 @@ var asInACluster = []string{
 
 // startWorker returns when the worker is ready.
 func (b *bench) startWorker(ctx context.Context) (*servertest.Process, error) {
+	port, err := servertest.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	b.workerHTTP = fmt.Sprintf("127.0.0.1:%d", port)
 	worker, err := servertest.StartProcess(servertest.Command{
-		Name: "worker", Path: binary("worker"), Args: []string{"--allow-root", b.folder, "--log-format", "json"}, Dir: b.folder, Env: b.env,
-		Log: b.path("worker.log"),
+		Name: "worker", Path: binary("worker"), Args: []string{"--allow-root", b.folder, "--log-format", "json", "--http-listen", b.workerHTTP},
+		Dir: b.folder, Env: b.env, Log: b.path("worker.log"),
 	})
 	if err != nil {
 		return nil, err
