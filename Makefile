@@ -26,12 +26,14 @@ UV       := .build/.uv-$(call checksum,tools/uv.txt)
 VENV     := .build/.venv-$(call checksum,tools/requirements.txt tools/uv.txt)
 DVC      := .build/.dvc-$(call checksum,tools/dvc.txt tools/uv.txt)
 SCANNERS := .build/.scanners-$(call checksum,tools/scanners.txt tools/uv.txt)
+MATRIX   := $(patsubst tools/%.txt,.build/%/.stamp,$(wildcard tools/matrix/*.txt))
+FIXTURES := $(patsubst tools/%.txt,.build/%/.stamp,$(wildcard tools/fixtures/*.txt))
 TRAINING := examples/credit-risk/train.py $(wildcard examples/credit-risk/config/*)
 PROJECT  := .build/.credit-risk-$(call checksum,$(TRAINING) tools/requirements.txt)
 
-# environment makes the folder $(1) with the packages that $(2) pins.
+# environment makes the folder $(1) with the packages that $(2) pins. Its target is a stamp that comes last: a folder is there also where that fails.
 define environment
-	echo "install $(2) into $(1)" && rm -rf $(1) && .build/uv/bin/uv venv --quiet --python $(PYTHON) $(1) && \
+	rm -rf $(1) && .build/uv/bin/uv venv --quiet --python $(PYTHON) $(1) && \
 	VIRTUAL_ENV=$(1) .build/uv/bin/uv pip sync --quiet --require-hashes $(2)
 endef
 
@@ -166,11 +168,11 @@ zoo: $(TOOLS) $(TEMPORAL) $(VENV) ## every estimator of scikit-learn, saved in e
 	@echo "inspect, pack, register and load every estimator of scikit-learn"
 	@$(GOTESTSUM) -count=1 -timeout 1h ./test/zoo -full
 
-matrix: build tools venv project $(patsubst tools/%.txt,.build/%,$(wildcard tools/matrix/*.txt)) ## register on MLflow 2.22, 3.1, 3.9 and the newest; writes docs/servers.md (minutes)
+matrix: build tools venv project $(MATRIX) ## register on MLflow 2.22, 3.1, 3.9 and the newest; writes docs/servers.md (minutes)
 	@echo "register on each version of MLflow"
 	@$(GOTESTSUM) -count=1 -timeout 1h -run TestMatrix ./test/e2e -matrix
 
-fixtures: $(patsubst tools/%.txt,.build/%,$(wildcard tools/fixtures/*.txt)) ## write test/zoo/testdata/versions anew, with scikit-learn from 1.4 on
+fixtures: $(FIXTURES) ## write test/zoo/testdata/versions anew, with scikit-learn from 1.4 on
 	@for environment in $(notdir $(basename $(wildcard tools/fixtures/*.txt))); do \
 		echo "write model files with $$environment" && \
 		.build/fixtures/$$environment/bin/python test/zoo/testdata/fixture.py test/zoo/testdata/versions/$$environment || exit 1; \
@@ -247,9 +249,8 @@ $(KUSTOMIZE):
 
 $(KUBERNETES): $(UV)
 	@echo "install the schemas of Kubernetes, and what checks against them, into .build/kubernetes"
-	@rm -rf .build/kubernetes .build/.kubernetes-*
-	@.build/uv/bin/uv venv --quiet --python $(PYTHON) .build/kubernetes
-	@VIRTUAL_ENV=.build/kubernetes .build/uv/bin/uv pip sync --quiet --require-hashes tools/kubernetes.txt
+	@rm -f .build/.kubernetes-*
+	@$(call environment,.build/kubernetes,tools/kubernetes.txt)
 	@touch $@
 
 $(UV):
@@ -263,31 +264,32 @@ $(UV):
 
 $(SCANNERS): $(UV)
 	@echo "install the public scanners into .build/scanners"
-	@rm -rf .build/scanners .build/.scanners-*
-	@.build/uv/bin/uv venv --quiet --python $(PYTHON) .build/scanners
-	@VIRTUAL_ENV=.build/scanners .build/uv/bin/uv pip sync --quiet --require-hashes tools/scanners.txt
+	@rm -f .build/.scanners-*
+	@$(call environment,.build/scanners,tools/scanners.txt)
 	@touch $@
 
 $(VENV): $(UV)
 	@echo "install MLflow and scikit-learn into .build/venv"
-	@rm -rf .build/venv .build/.venv-*
-	@.build/uv/bin/uv venv --quiet --python $(PYTHON) .build/venv
-	@VIRTUAL_ENV=.build/venv .build/uv/bin/uv pip sync --quiet --require-hashes tools/requirements.txt
+	@rm -f .build/.venv-*
+	@$(call environment,.build/venv,tools/requirements.txt)
 	@touch $@
 
 $(DVC): $(UV)
 	@echo "install DVC into .build/dvc"
-	@rm -rf .build/dvc .build/.dvc-*
-	@.build/uv/bin/uv venv --quiet --python $(PYTHON) .build/dvc
-	@VIRTUAL_ENV=.build/dvc .build/uv/bin/uv pip sync --quiet --require-hashes tools/dvc.txt
+	@rm -f .build/.dvc-*
+	@$(call environment,.build/dvc,tools/dvc.txt)
 	@touch $@
 
 # An environment of its own for each version of MLflow, or of what writes model files.
-.build/matrix/%: tools/matrix/%.txt $(UV)
-	@$(call environment,$@,$<)
+.build/matrix/%/.stamp: tools/matrix/%.txt $(UV)
+	@echo "install $< into $(@D)"
+	@$(call environment,$(@D),$<)
+	@touch $@
 
-.build/fixtures/%: tools/fixtures/%.txt $(UV)
-	@$(call environment,$@,$<)
+.build/fixtures/%/.stamp: tools/fixtures/%.txt $(UV)
+	@echo "install $< into $(@D)"
+	@$(call environment,$(@D),$<)
+	@touch $@
 
 $(PROJECT): $(VENV)
 	@echo "train the example project"

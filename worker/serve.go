@@ -48,6 +48,7 @@ func serve(ctx context.Context, s settings, environ []string, console io.Writer,
 	if err := seen.addTo(&options); err != nil {
 		return err
 	}
+	workflows.CountFromZero(options.MetricsHandler, options.Namespace, s.taskQueue)
 	counter := &census{log: logger}
 	if err := seen.metrics.Register(counter); err != nil {
 		return err

@@ -112,6 +112,7 @@ func TestMetrics_TellWhatHappensAndAreThoseOfDashboardAndAlerts(t *testing.T) {
 	t.Parallel()
 	s, gateway := gatedSite(t)
 	e := s.startMeasuredWorker()
+	start := e.scrape()
 
 	s.project.demand(t, "0.99")
 	s.requireOutcome(receipt.Rejected, s.register().receipt)
@@ -147,7 +148,11 @@ func TestMetrics_TellWhatHappensAndAreThoseOfDashboardAndAlerts(t *testing.T) {
 	})
 	require.NoError(t, err)
 	eventually(t, func() bool { return len(s.audit()) > 0 }, "the audit finds a version that passed no gate")
-	require.Positive(t, value(e.scrape(), "registrar_audit_findings_total", "kind", "ungated_version"))
+	end := e.scrape()
+	require.Positive(t, value(end, "registrar_audit_findings_total", "kind", "ungated_version"))
+	for _, name := range []string{"registrar_registrations_ended_total", "registrar_audit_findings_total"} {
+		require.Len(t, end[name].GetMetric(), len(start[name].GetMetric()), "%s: each series was there at the worker's start", name)
+	}
 
 	e.requireAll(t, "deploy/grafana/dashboards/registrar.json", "deploy/prometheus/alerts.yml")
 	e.requireDocumented(t)

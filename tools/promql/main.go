@@ -75,16 +75,29 @@ func selectorsOf(expression parser.Expr) []selector {
 				s.Labels = append(s.Labels, matcher.Name)
 			}
 		}
-		for _, above := range path {
-			if aggregate, ok := above.(*parser.AggregateExpr); ok {
-				s.Labels = append(s.Labels, aggregate.Grouping...)
-			}
-		}
+		s.Labels = append(s.Labels, groupedBy(append(slices.Clone(path), node))...)
 		slices.Sort(s.Labels)
 		s.Labels = slices.Compact(s.Labels)
 		all = append(all, s)
 		return nil
 	})
+	return all
+}
+
+// groupedBy are the labels that aggregations ask of the last node of the path from the expression's root.
+func groupedBy(path []parser.Node) []string {
+	var all []string
+	for i, above := range path {
+		switch above := above.(type) {
+		case *parser.AggregateExpr:
+			all = append(all, above.Grouping...)
+		case *parser.BinaryExpr:
+			// Of these two the right side only selects: none of its labels comes out.
+			if (above.Op == parser.LAND || above.Op == parser.LUNLESS) && path[i+1] == parser.Node(above.RHS) {
+				all = nil
+			}
+		}
+	}
 	return all
 }
 
