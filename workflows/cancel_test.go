@@ -114,6 +114,44 @@ func TestRegisterModel_CanceledUploadIsFencedAtOnce(t *testing.T) {
 	require.Less(t, slices.Index(e.scheduled, "FenceLoggedModels"), slices.Index(e.scheduled, "Sweep"))
 }
 
+// cancelAsUploadEnds cancels the registration when its upload is as good as done, so that it succeeds all the same.
+func (e *execution) cancelAsUploadEnds() {
+	e.letsEnd = "UploadModel"
+	e.OnActivity(e.activities.UploadModel, mock.Anything, mock.Anything).Return(
+		func(ctx context.Context, in activities.UploadModelInput) (activities.UploadModelResult, error) {
+			e.CancelWorkflow()
+			return e.activities.UploadModel(ctx, in)
+		})
+}
+
+func TestRegisterModel_CanceledAsItsUploadEndsMakesNoVersion(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.cancelAsUploadEnds()
+
+	e.register(p.byHand())
+
+	e.canceled()
+	requireNothingLeft(t, server, mlflow.RunKilled)
+	require.NotContains(t, e.scheduled, "RegisterVersion")
+	require.Contains(t, e.scheduled, "FenceLoggedModels")
+	require.NotContains(t, e.scheduled, "Sweep", "nothing is doubtful")
+}
+
+// A worker of the last release asked for the version there, and its executions go on.
+func TestRegisterModel_CanceledAsItsUploadEndsKeepsTheVersionThatAnOlderWorkerAskedFor(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.OnGetVersion("canceled-in-upload", workflow.DefaultVersion, 1).Return(workflow.DefaultVersion)
+	e.cancelAsUploadEnds()
+
+	e.register(p.byHand())
+
+	require.True(t, requireCanceledOrTooLate(t, e, p))
+}
+
 func TestRegisterModel_CleansUpWhenMLflowIsBackAfterACancellation(t *testing.T) {
 	for name, fault := range map[string]mlflowtest.Fault{"dropped": dropped, "unauthorized": unauthorized, "redirected": redirected} {
 		t.Run(name, func(t *testing.T) {
