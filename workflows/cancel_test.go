@@ -186,3 +186,27 @@ func TestRegisterModel_CleansUpWhenMLflowIsBackAfterACancellation(t *testing.T) 
 		})
 	}
 }
+
+// Temporal was restored from a backup: the history has the run, and not the version that it led to.
+func TestRegisterModel_CleansUpNothingThatIsServedWhereItIsSetBackInAnOutage(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.register(p.byHand())
+	first := e.completed()
+	e = newExecution(t, server, p.root)
+	e.OnActivity(e.activities.LookUp, mock.Anything, mock.Anything).Return(activities.LookUpResult{Own: true, ExperimentID: first.ExperimentID}, nil).Once()
+	e.OnActivity(e.activities.LookUp, mock.Anything, mock.Anything).Return(e.activities.LookUp)
+	e.OnActivity(e.activities.UploadModel, mock.Anything, mock.Anything).Return(
+		func(context.Context, activities.UploadModelInput) (activities.UploadModelResult, error) {
+			e.fail(1, 3*time.Hour, dropped)
+			return activities.UploadModelResult{}, temporal.NewNonRetryableApplicationError("the copy was removed", failure.BadInput, nil)
+		})
+
+	e.register(p.byHand())
+
+	_, r := e.failed()
+	require.Equal(t, first.MLflowRunID, r.MLflowRunID)
+	require.Equal(t, 2, strings.Count(strings.Join(e.scheduled, " "), "FinishRun"), "the sweep does what the registration could not")
+	requireRegisteredOnce(t, server, first)
+}
