@@ -25,6 +25,9 @@ type FinishRunInput struct {
 	Completed *Version `json:"completed,omitempty"`
 	// Project is whose upload in parts for this run is given up, too, where one is under way; nobody's where it has no key.
 	Project Project `json:"project,omitzero"`
+	// SpareDecided leaves a run as it is that had decided on a version, of which the history may not know: its version may be served. A run that had
+	// not is closed by the decision `none`.
+	SpareDecided bool `json:"spare_decided,omitempty"`
 }
 
 // abortFor is how long after the end of a registration its upload is asked to be aborted. MLflow answers alike, by 500, where its store is down and where
@@ -38,8 +41,7 @@ func (a *Activities) FinishRun(ctx context.Context, in FinishRunInput) error {
 		return classify(ctx, err)
 	}
 	defer heartbeats(ctx, nothing)()
-	err = client.UpdateRun(ctx, mlflow.UpdateRunRequest{RunID: in.RunID, Status: in.Status, EndTime: in.EndTime.UnixMilli()})
-	if err != nil {
+	if err := endRun(ctx, client, in); err != nil {
 		return classify(ctx, err)
 	}
 	if err := a.endUpload(ctx, client, in); err != nil {
@@ -50,6 +52,26 @@ func (a *Activities) FinishRun(ctx context.Context, in FinishRunInput) error {
 	}
 	err = client.SetModelVersionTag(ctx, in.Completed.Name, in.Completed.Version, TagCompleted, in.EndTime.UTC().Format(time.RFC3339))
 	return classify(ctx, err)
+}
+
+func endRun(ctx context.Context, client *mlflow.Client, in FinishRunInput) error {
+	if in.SpareDecided {
+		if decided, err := closeRun(ctx, client, in.RunID); decided || err != nil {
+			return err
+		}
+	}
+	return client.UpdateRun(ctx, mlflow.UpdateRunRequest{RunID: in.RunID, Status: in.Status, EndTime: in.EndTime.UnixMilli()})
+}
+
+// closeRun writes the decision `none` on a run, and tells whether the run had decided on a version before. The param is written, and not only read, so
+// that no attempt that Temporal forgot decides after the look.
+func closeRun(ctx context.Context, client *mlflow.Client, runID string) (decided bool, err error) {
+	if err := client.LogParam(ctx, runID, ParamVersion, NoVersion); !isRefusedParam(err) {
+		return false, err
+	}
+	run, err := client.GetRun(ctx, runID)
+	decision := param(run.Data.Params, ParamVersion)
+	return decision != "" && decision != NoVersion, err
 }
 
 // endUpload aborts the upload that the end of the run leaves behind.

@@ -114,6 +114,44 @@ func TestRegisterModel_CanceledUploadIsFencedAtOnce(t *testing.T) {
 	require.Less(t, slices.Index(e.scheduled, "FenceLoggedModels"), slices.Index(e.scheduled, "Sweep"))
 }
 
+// cancelAsUploadEnds cancels the registration when its upload is as good as done, so that it succeeds all the same.
+func (e *execution) cancelAsUploadEnds() {
+	e.letsEnd = "UploadModel"
+	e.OnActivity(e.activities.UploadModel, mock.Anything, mock.Anything).Return(
+		func(ctx context.Context, in activities.UploadModelInput) (activities.UploadModelResult, error) {
+			e.CancelWorkflow()
+			return e.activities.UploadModel(ctx, in)
+		})
+}
+
+func TestRegisterModel_CanceledAsItsUploadEndsMakesNoVersion(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.cancelAsUploadEnds()
+
+	e.register(p.byHand())
+
+	e.canceled()
+	requireNothingLeft(t, server, mlflow.RunKilled)
+	require.NotContains(t, e.scheduled, "RegisterVersion")
+	require.Contains(t, e.scheduled, "FenceLoggedModels")
+	require.NotContains(t, e.scheduled, "Sweep", "nothing is doubtful")
+}
+
+// A worker of the last release asked for the version there, and its executions go on.
+func TestRegisterModel_CanceledAsItsUploadEndsKeepsTheVersionThatAnOlderWorkerAskedFor(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.OnGetVersion("canceled-in-upload", workflow.DefaultVersion, 1).Return(workflow.DefaultVersion)
+	e.cancelAsUploadEnds()
+
+	e.register(p.byHand())
+
+	require.True(t, requireCanceledOrTooLate(t, e, p))
+}
+
 func TestRegisterModel_CleansUpWhenMLflowIsBackAfterACancellation(t *testing.T) {
 	for name, fault := range map[string]mlflowtest.Fault{"dropped": dropped, "unauthorized": unauthorized, "redirected": redirected} {
 		t.Run(name, func(t *testing.T) {
@@ -147,4 +185,28 @@ func TestRegisterModel_CleansUpWhenMLflowIsBackAfterACancellation(t *testing.T) 
 			require.Empty(t, server.ModelVersions())
 		})
 	}
+}
+
+// Temporal was restored from a backup: the history has the run, and not the version that it led to.
+func TestRegisterModel_CleansUpNothingThatIsServedWhereItIsSetBackInAnOutage(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.register(p.byHand())
+	first := e.completed()
+	e = newExecution(t, server, p.root)
+	e.OnActivity(e.activities.LookUp, mock.Anything, mock.Anything).Return(activities.LookUpResult{Own: true, ExperimentID: first.ExperimentID}, nil).Once()
+	e.OnActivity(e.activities.LookUp, mock.Anything, mock.Anything).Return(e.activities.LookUp)
+	e.OnActivity(e.activities.UploadModel, mock.Anything, mock.Anything).Return(
+		func(context.Context, activities.UploadModelInput) (activities.UploadModelResult, error) {
+			e.fail(1, 3*time.Hour, dropped)
+			return activities.UploadModelResult{}, temporal.NewNonRetryableApplicationError("the copy was removed", failure.BadInput, nil)
+		})
+
+	e.register(p.byHand())
+
+	_, r := e.failed()
+	require.Equal(t, first.MLflowRunID, r.MLflowRunID)
+	require.Equal(t, 2, strings.Count(strings.Join(e.scheduled, " "), "FinishRun"), "the sweep does what the registration could not")
+	requireRegisteredOnce(t, server, first)
 }

@@ -159,12 +159,28 @@ func (p *promoter) idle(ctx workflow.Context) error {
 	if failed != nil || !due {
 		return failed
 	}
+	return p.recheck(ctx)
+}
+
+// recheck promotes the highest version again. Where a person has something to mend first, that is put off, and requests are served meanwhile: their
+// projects may have other credentials.
+func (p *promoter) recheck(ctx workflow.Context) error {
 	again := *p.in.Recheck
-	p.in.Recheck = nil
 	var result activities.PromoteVersionResult
 	err := workflow.ExecuteActivity(with(ctx, cleaning, "version "+again.Version+" again"), a.PromoteVersion, again).Get(ctx, &result)
+	if takesPerson(err) {
+		// What the attempts before the refused one sent may still arrive, too.
+		p.in.RecheckAt = workflow.Now(ctx).Add(max(p.in.Settle, time.Minute))
+		return nil
+	}
+	p.in.Recheck = nil
 	if err == nil && result.Doubtful {
 		p.note(ctx, again, PromotionReply{Result: result}, false)
+	}
+	if p.takeIn(); err != nil && ctx.Err() == nil && len(p.in.Requests) > 0 {
+		// An execution that failed now would take those requests with it.
+		workflow.GetLogger(ctx).Error("promote again", "model", p.in.ModelName, "version", again.Version, "error", err)
+		return nil
 	}
 	return err
 }

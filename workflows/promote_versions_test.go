@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"registrar/activities"
@@ -171,6 +172,55 @@ func TestPromoteVersions_ServesWhoAsksWhileItWaitsToPromoteAgain(t *testing.T) {
 	require.Equal(t, "3", p.replies[2].Result.Newer)
 	require.Equal(t, []string{"None", "Archived", "Staging"}, p.stages())
 	require.Equal(t, map[string]string{activities.Alias: "3"}, p.server.Aliases(modelName))
+}
+
+func TestPromoteVersions_PromotesAgainOnceMLflowTakesItsCredentials(t *testing.T) {
+	for name, fault := range map[string]mlflowtest.Fault{"unauthorized": unauthorized, "redirected": redirected} {
+		t.Run(name, func(t *testing.T) {
+			p := newPromoter(t, 2)
+			begin := p.Now()
+			p.onRequest(1, func() mlflowtest.Fault { return dropped }, func() mlflowtest.Fault {
+				if since := p.Now().Sub(begin); since > settleTime/2 && since < 3*time.Hour {
+					return fault
+				}
+				return mlflowtest.Fault{}
+			})
+			p.asks(0, "1", "2")
+			// The alias of version 1 is set again, late.
+			p.RegisterDelayedCallback(func() {
+				require.NoError(t, clientOf(t, p.server).SetRegisteredModelAlias(t.Context(), modelName, activities.Alias, "1"))
+			}, settleTime/4)
+			// Who asks meanwhile is answered.
+			p.asks(2*time.Hour, "1")
+
+			p.run()
+
+			require.NoError(t, p.GetWorkflowError())
+			require.Len(t, p.replies, 3)
+			require.NotEmpty(t, p.replies[2].Kind)
+			require.Equal(t, map[string]string{activities.Alias: "2"}, p.server.Aliases(modelName))
+			require.Equal(t, []string{"Archived", "Staging"}, p.stages())
+			require.Less(t, p.Now().Sub(begin), 3*time.Hour+2*settleTime)
+		})
+	}
+}
+
+func TestPromoteVersions_ServesWhoAsksWhilePromotingAgainFailsForGood(t *testing.T) {
+	p := newPromoter(t, 1)
+	promoted := activities.PromoteVersionResult{Promoted: true}
+	doubtful := activities.PromoteVersionResult{Promoted: true, Doubtful: true}
+	p.OnActivity(p.activities.PromoteVersion, mock.Anything, p.request("1").Promote).Return(doubtful, nil).Once()
+	p.OnActivity(p.activities.PromoteVersion, mock.Anything, p.request("1").Promote).After(time.Minute).Return(
+		activities.PromoteVersionResult{}, temporal.NewNonRetryableApplicationError("no", failure.Refused, nil)).Once()
+	p.OnActivity(p.activities.PromoteVersion, mock.Anything, p.request("2").Promote).Return(promoted, nil).Once()
+	p.asks(0, "1")
+	p.asks(settleTime+30*time.Second, "2")
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.Len(t, p.replies, 2)
+	require.Equal(t, promoted, p.replies[1].Result)
 }
 
 func TestPromoteVersions_AnswersAFailureWithItsKind(t *testing.T) {

@@ -166,7 +166,9 @@ func (r *registration) abandon(ctx workflow.Context, outcome receipt.Outcome, le
 	if r.mlflowRun.RunID != "" {
 		leftovers.Sweep.Keep.RunID = r.mlflowRun.RunID
 		r.receipt.MLflowRunID, r.receipt.ExperimentID = r.mlflowRun.RunID, r.mlflowRun.ExperimentID
-		end := activities.FinishRunInput{Server: r.server, RunID: r.mlflowRun.RunID, Status: status, EndTime: workflow.Now(ctx), Project: r.project}
+		end := activities.FinishRunInput{
+			Server: r.server, RunID: r.mlflowRun.RunID, Status: status, EndTime: workflow.Now(ctx), Project: r.project, SpareDecided: r.unsure,
+		}
 		if workflow.ExecuteActivity(with(ctx, onMLflow, status), a.FinishRun, end).Get(ctx, nil) != nil {
 			leftovers.EndRun = &end
 		}

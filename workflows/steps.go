@@ -125,6 +125,10 @@ func (r *registration) logRun(ctx workflow.Context) error {
 	return firstOf(err, ctx.Err())
 }
 
+// changeCanceledInUpload: a cancellation that came too late for the upload is not too late for the version. Executions of an older worker may have
+// asked for the version all the same. Looked at by the canceled alone, so that others have no event of it.
+const changeCanceledInUpload = "canceled-in-upload"
+
 func (r *registration) uploadModel(ctx workflow.Context) error {
 	settings := r.loaded.Settings
 	r.model = activities.UploadModelResult{}
@@ -146,8 +150,12 @@ func (r *registration) uploadModel(ctx workflow.Context) error {
 	r.doubtful = r.doubtful || r.model.Doubtful || err != nil
 	if err != nil {
 		r.model.ModelID = leftByUpload(err)
+		return err
 	}
-	return err
+	if ctx.Err() != nil && workflow.GetVersion(ctx, changeCanceledInUpload, workflow.DefaultVersion, 1) >= 1 {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // leftByUpload is the logged model that an upload left which was canceled or failed for good; empty where it had none yet.

@@ -63,7 +63,7 @@ func SweepLeftovers(ctx workflow.Context, in SweepInput) (activities.SweepResult
 func insistently(ctx workflow.Context, step func() error) error {
 	for pause := time.Minute; ; pause = min(2*pause, longestBackoff) {
 		err := step()
-		if failed := kind(err); failed != failure.Unauthorized && failed != failure.Misdirected {
+		if !takesPerson(err) {
 			return err
 		}
 		timer := workflow.NewTimerWithOptions(ctx, pause, workflow.TimerOptions{Summary: "before the step is tried again"})
@@ -71,6 +71,12 @@ func insistently(ctx workflow.Context, step func() error) error {
 			return err
 		}
 	}
+}
+
+// takesPerson tells whether a step failed by what only a person mends, and not for good.
+func takesPerson(err error) bool {
+	failed := kind(err)
+	return failed == failure.Unauthorized || failed == failure.Misdirected
 }
 
 // startSweep starts the sweep and does not wait for it. The context is its own, and never canceled, since the sweep would be too: the one
