@@ -56,11 +56,13 @@ func (s *starter) run(ctx context.Context, args []string) (code int) {
 			fmt.Fprintln(s.stderr, "interrupted")
 			return code
 		}
-		fmt.Fprintf(s.stderr, "error: %v", err)
+		text := err.Error()
 		if remedy := s.remedy(err); remedy != "" {
-			fmt.Fprintf(s.stderr, ": %s", remedy)
+			text += ": " + remedy
 		}
-		fmt.Fprintln(s.stderr)
+		for i, line := range strings.Split(text, "\n") { // several errors have a line each
+			fmt.Fprintln(s.stderr, map[bool]string{true: "error: "}[i == 0]+printable(line))
+		}
 		if code == exitUsage {
 			fmt.Fprintln(s.stderr, "See starter --help.")
 		}
