@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
+	"registrar/internal/connection"
 	"registrar/workflows"
 )
 
@@ -85,6 +86,9 @@ func (s *starter) command() *cobra.Command {
 		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
 			if s.output != "text" && s.output != "json" {
 				return usageError{fmt.Errorf("--output %q: want text or json", s.output)}
+			}
+			if err := connection.CheckTaskQueue(s.taskQueue); err != nil {
+				return usageError{fmt.Errorf("--task-queue %q: %w", s.taskQueue, err)}
 			}
 			return s.observe(command)
 		},

@@ -20,9 +20,13 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"registrar/config"
 	"registrar/internal/receipt"
 	"registrar/internal/servertest"
+	"registrar/internal/snapshot"
 )
 
 // said is what a command, run in process, left behind.
@@ -78,6 +82,8 @@ func TestCommand_WrongUsageIsExitCode2(t *testing.T) {
 		"unknown output":           {"list", "--output", "xml"},
 		"unknown wait":             {"register", "--wait", "forever"},
 		"unknown wait of a result": {"result", "register/m/k", "--wait", "forever"},
+		"no task queue":            {"register", "--task-queue", ""},
+		"task queue of Temporal's": {"register", "--task-queue", "__temporal_queue"},
 		"no duration":              {"register", "--timeout", "soon"},
 		"argument missing":         {"status"},
 		"argument too many":        {"register", "model.joblib"},
@@ -371,6 +377,76 @@ func TestRegister_TemporalThatDiesAfterItAnsweredIsAnOutage(t *testing.T) {
 			require.Contains(t, string(written), `"state": "queued"`)
 		})
 	}
+}
+
+// refusing is a Temporal that answers, and starts nothing.
+type refusing struct {
+	dying
+	why error
+}
+
+func (r refusing) ExecuteWorkflow(context.Context, client.StartWorkflowOptions, any, ...any) (client.WorkflowRun, error) {
+	return nil, r.why
+}
+
+// registerAt registers where Temporal is what c is.
+func registerAt(t *testing.T, c client.Client, root string) said {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	s := newStarter([]string{"TEMPORAL_ADDRESS=temporal:7233"}, &stdout, &stderr)
+	s.dial = func(context.Context, client.Options) (client.Client, error) { return c, nil }
+	code := s.run(t.Context(), []string{"register", "--root", root, "--output", "json"})
+	return said{code: code, stdout: stdout.String(), stderr: stderr.String()}
+}
+
+func queuedIn(t *testing.T, root string) []snapshot.Request {
+	t.Helper()
+	p, err := openProject(registerFlags{root: root, config: config.ConfigPath, params: config.ParamsPath})
+	require.NoError(t, err)
+	defer p.close()
+	backlog, err := p.backlog()
+	require.NoError(t, err)
+	return backlog
+}
+
+var absent = dying{described: serviceerror.NewNotFound("no such workflow")}
+
+func TestRegister_WhatTemporalRefusesIsNotQueued(t *testing.T) {
+	for name, why := range map[string]error{
+		"invalid": serviceerror.NewInvalidArgument("TaskQueue is not set"), "denied": serviceerror.NewPermissionDenied("no", "no"),
+		"unauthenticated": status.Error(codes.Unauthenticated, "no"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newProject(t)
+
+			a := registerAt(t, refusing{dying: absent, why: why}, root)
+
+			require.Equal(t, exitFailure, a.code)
+			require.Contains(t, a.stderr, "error: start workflow register/forest/")
+			require.Empty(t, a.stdout)
+			require.Empty(t, queuedIn(t, root))
+			require.NoFileExists(t, filepath.Join(root, "out", "receipt.json"))
+		})
+	}
+}
+
+func TestRegister_WhatMayHaveStartedStays(t *testing.T) {
+	root := newProject(t)
+
+	a := registerAt(t, refusing{dying: absent, why: serviceerror.NewInternal("lost")}, root)
+
+	require.Equal(t, exitFailure, a.code)
+	require.Len(t, queuedIn(t, root), 1)
+}
+
+func TestRegister_ARefusalLeavesWhatWasQueuedBefore(t *testing.T) {
+	root := newProject(t)
+	require.Zero(t, registerAt(t, absent, root).code)
+
+	a := registerAt(t, refusing{dying: absent, why: serviceerror.NewInvalidArgument("TaskQueue is not set")}, root)
+
+	require.Equal(t, exitFailure, a.code)
+	require.Len(t, queuedIn(t, root), 1)
 }
 
 func TestCommands_ThatNeedTemporalFailWithItsAddress(t *testing.T) {

@@ -124,6 +124,9 @@ const (
 
 // check judges the values, whichever way they came.
 func (s *settings) check() error {
+	if err := connection.CheckTaskQueue(s.taskQueue); err != nil {
+		return fmt.Errorf("--task-queue %q: %w", s.taskQueue, err)
+	}
 	if !(s.wakesPerSecond > 0 && s.wakesPerSecond <= maxWakesPerSecond) { // NaN is neither
 		return fmt.Errorf("--wakes-per-second %v: want more than 0 and at most %d", s.wakesPerSecond, maxWakesPerSecond)
 	}
