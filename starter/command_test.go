@@ -17,9 +17,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -390,12 +394,12 @@ func (r refusing) ExecuteWorkflow(context.Context, client.StartWorkflowOptions, 
 }
 
 // registerAt registers where Temporal is what c is.
-func registerAt(t *testing.T, c client.Client, root string) said {
+func registerAt(t *testing.T, c client.Client, root string, args ...string) said {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	s := newStarter([]string{"TEMPORAL_ADDRESS=temporal:7233"}, &stdout, &stderr)
 	s.dial = func(context.Context, client.Options) (client.Client, error) { return c, nil }
-	code := s.run(t.Context(), []string{"register", "--root", root, "--output", "json"})
+	code := s.run(t.Context(), append([]string{"register", "--root", root, "--output", "json"}, args...))
 	return said{code: code, stdout: stdout.String(), stderr: stderr.String()}
 }
 
@@ -407,6 +411,78 @@ func queuedIn(t *testing.T, root string) []snapshot.Request {
 	backlog, err := p.backlog()
 	require.NoError(t, err)
 	return backlog
+}
+
+// lost is a Temporal that starts a registration and is not there afterwards, and running one that has it and knows no more.
+type lost struct {
+	dying
+	started *bool
+	running bool
+}
+
+func (l lost) ExecuteWorkflow(context.Context, client.StartWorkflowOptions, any, ...any) (client.WorkflowRun, error) {
+	*l.started = true
+	return startedRun{}, nil
+}
+
+type startedRun struct{ client.WorkflowRun }
+
+func (startedRun) GetRunID() string { return "run" }
+
+func (l lost) DescribeWorkflowExecution(_ context.Context, id, _ string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	switch {
+	case !*l.started:
+		return nil, serviceerror.NewNotFound("no such workflow")
+	case !l.running:
+		return nil, serviceerror.NewUnavailable("connection refused")
+	}
+	return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{
+		Execution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: "run"}, Status: enums.WORKFLOW_EXECUTION_STATUS_RUNNING,
+	}}, nil
+}
+
+func (lost) GetWorkflowHistory(context.Context, string, string, bool, enums.HistoryEventFilterType) client.HistoryEventIterator {
+	return noHistory{}
+}
+
+func (lost) QueryWorkflow(context.Context, string, string, string, ...any) (converter.EncodedValue, error) {
+	return nil, serviceerror.NewUnavailable("no worker")
+}
+
+type noHistory struct{ client.HistoryEventIterator }
+
+func (noHistory) HasNext() bool { return false }
+
+func TestRegister_TellsWhatItKnowsWhereNobodyElseDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		running bool
+		args    []string
+		state   receipt.State
+	}{
+		"lost at once":     {false, []string{noWait}, receipt.Waiting},
+		"lost on the way":  {false, []string{"--settle-timeout=1ms"}, receipt.Waiting},
+		"not worked on":    {true, []string{noWait}, receipt.Running},
+		"not within limit": {true, []string{"--wait=final", "--timeout=1ms"}, receipt.Running},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newProject(t)
+			settings := read(t, root, "config/config.yaml")
+			write(t, root, "config/config.yaml", "model_evaluation:\n  registered_model_name: forest\n"+settings)
+
+			a := registerAt(t, lost{dying: absent, started: new(bool), running: c.running}, root, c.args...)
+
+			require.Zero(t, a.code, a.stderr)
+			var r receipt.Receipt
+			require.NoError(t, json.Unmarshal([]byte(a.stdout), &r))
+			require.Equal(t, c.state, r.State)
+			require.Equal(t, "forest", r.ModelName)
+			require.Len(t, r.ModelSHA256, 64)
+			require.Len(t, r.RegistrationKey, 64)
+			require.True(t, r.Decision.Passed)
+			require.Len(t, r.Warnings, 1)
+			require.JSONEq(t, a.stdout, read(t, root, "out/receipt.json"))
+		})
+	}
 }
 
 var absent = dying{described: serviceerror.NewNotFound("no such workflow")}

@@ -133,6 +133,9 @@ func (s *starter) await(ctx context.Context, c client.Client, p *project, h hand
 	if err != nil {
 		return r, err
 	}
+	if folder, err := snapshot.Open(p.rootDir, snapshot.ShortKey(h.key)); err == nil {
+		r = withKnown(r, readReceipt(folder))
+	}
 	if err := p.keepReceipt(ctx, h, r); err != nil {
 		s.warn(err.Error())
 	}

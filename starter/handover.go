@@ -22,6 +22,13 @@ type frozen struct {
 	decision gate.Decision
 }
 
+// known is what the starter itself knows of a registration that has not ended.
+func (f frozen) known(p *project) receipt.Receipt {
+	r := receiptOf(f.Request(), "")
+	r.Decision, r.Warnings = &f.decision, p.settings.Warnings
+	return r
+}
+
 // handle is a registration that Temporal has.
 type handle struct {
 	workflowID, runID string
@@ -211,12 +218,13 @@ func (s *starter) queue(ctx context.Context, p *project, asked frozen, unreachab
 	if err != nil {
 		return err
 	}
-	r := receiptOf(request, receipt.Queued)
+	r := asked.known(p)
+	r.State = receipt.Queued
 	text := "is queued in " + p.path(folder.Path()) + ", and handed over by `starter flush` or the next `starter register`"
 	if there {
 		r.State, text = receipt.Waiting, "was handed to Temporal before, and is still in "+p.path(folder.Path())
 	}
-	r.Warnings, r.Decision, r.Waiting = p.settings.Warnings, &asked.decision, waitForTemporal(unreachable)
+	r.Waiting = waitForTemporal(unreachable)
 	if err := setReceipt(folder, r); err != nil {
 		return err
 	}

@@ -130,6 +130,7 @@ func (s *starter) register(ctx context.Context, f registerFlags) error {
 			return err
 		}
 	}
+	r = withKnown(r, asked.known(p))
 	if err := p.keepReceipt(ctx, h, r); err != nil {
 		return err
 	}

@@ -248,6 +248,7 @@ func (s temporalSite) settled(ctx context.Context, args ...string) {
 	require.Equal(s.t, receipt.Waiting, r.State)
 	require.Equal(s.t, "worker", r.Waiting.Layer)
 	require.False(s.t, r.Waiting.Since.IsZero())
+	require.Len(s.t, r.ModelSHA256, 64)
 }
 
 func noWorkerFromTheStartSettles(s temporalSite) {
