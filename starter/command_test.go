@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
@@ -418,6 +419,7 @@ type lost struct {
 	dying
 	started *bool
 	running bool
+	looked  func() // is called when it is asked how the registration stands; nil for nothing
 }
 
 func (l lost) ExecuteWorkflow(context.Context, client.StartWorkflowOptions, any, ...any) (client.WorkflowRun, error) {
@@ -433,7 +435,10 @@ func (l lost) DescribeWorkflowExecution(_ context.Context, id, _ string) (*workf
 	switch {
 	case !*l.started:
 		return nil, serviceerror.NewNotFound("no such workflow")
-	case !l.running:
+	case l.looked != nil:
+		l.looked()
+	}
+	if !l.running {
 		return nil, serviceerror.NewUnavailable("connection refused")
 	}
 	return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{
@@ -483,6 +488,19 @@ func TestRegister_TellsWhatItKnowsWhereNobodyElseDoes(t *testing.T) {
 			require.JSONEq(t, a.stdout, read(t, root, "out/receipt.json"))
 		})
 	}
+}
+
+func TestRegister_ReportsAlsoWhereTheReceiptCannotBeKept(t *testing.T) {
+	root := newProject(t)
+	remove := func() { assert.NoError(t, os.RemoveAll(filepath.Join(root, "out"))) }
+
+	a := registerAt(t, lost{dying: absent, started: new(bool), running: true, looked: remove}, root, noWait)
+
+	require.Zero(t, a.code, a.stderr)
+	var r receipt.Receipt
+	require.NoError(t, json.Unmarshal([]byte(a.stdout), &r))
+	require.Equal(t, receipt.Running, r.State)
+	require.Contains(t, a.stderr, "warning: the receipt could not be kept in "+filepath.Join(root, "out", "registrations"))
 }
 
 var absent = dying{described: serviceerror.NewNotFound("no such workflow")}

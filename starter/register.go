@@ -131,9 +131,7 @@ func (s *starter) register(ctx context.Context, f registerFlags) error {
 		}
 	}
 	r = withKnown(r, asked.known(p))
-	if err := p.keepReceipt(ctx, h, r); err != nil {
-		return err
-	}
+	s.keepReceipt(ctx, p, h, r)
 	return s.report(r, f.detailed)
 }
 
