@@ -51,6 +51,7 @@ func (s *starter) run(ctx context.Context, args []string) (code int) {
 	root.SetArgs(args)
 	root.SetOut(s.stdout)
 	root.SetErr(s.stderr)
+	addCompletion(root)
 	if err := root.ExecuteContext(ctx); err != nil {
 		code := exitCodeOf(ctx, err)
 		if code == exitInterrupted {

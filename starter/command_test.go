@@ -113,6 +113,9 @@ func TestCommand_WrongUsageIsExitCode2(t *testing.T) {
 		"list nothing":             {"list", "--limit", "0"},
 		"force without its token":  {"register", "--force="},
 		"force and a token":        {"register", "--force", "token"},
+		"no shell":                 {"completion", "nonsense"},
+		"two shells":               {"completion", "bash", "zsh"},
+		"profiles nowhere":         {"list", "--pprof-listen", "junk"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := inProcess(t, args...)
@@ -574,7 +577,7 @@ func TestCommand_ServesItsProfilesOnLoopbackWhileItRuns(t *testing.T) {
 
 	for _, elsewhere := range []string{"0.0.0.0:0", ":0", "192.0.2.1:0"} {
 		refused := inProcess(t, "list", "--pprof-listen", elsewhere)
-		require.Equal(t, exitFailure, refused.code)
+		require.Equal(t, exitUsage, refused.code)
 		require.Contains(t, refused.stderr, "--pprof-listen: listen on "+elsewhere)
 		require.Contains(t, refused.stderr, "profiles are served on loopback only")
 	}
