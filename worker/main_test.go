@@ -160,6 +160,22 @@ func TestWorker_EachFlagHasAVariable(t *testing.T) {
 	require.Zero(t, r.stop())
 }
 
+func TestWorker_KnowsWhatCountsAsCredentials(t *testing.T) {
+	for _, c := range []struct {
+		process map[string]string
+		has     bool
+	}{
+		{nil, false},
+		{map[string]string{"MLFLOW_TRACKING_URI": "https://mlflow.example", "MLFLOW_TRACKING_USERNAME": ""}, false},
+		{map[string]string{"MLFLOW_TRACKING_USERNAME": "ada"}, true},
+		{map[string]string{"MLFLOW_TRACKING_TOKEN_FILE": "/run/token"}, true},
+		{map[string]string{"MLFLOW_TRACKING_CLIENT_CERT_PATH": "/run/client.pem"}, true},
+		{map[string]string{"MLFLOW_TRACKING_URI": "https://ada:secret@mlflow.example"}, true},
+	} {
+		require.Equal(t, c.has, hasCredentials(c.process), "%v", c.process)
+	}
+}
+
 func TestWorker_WarnsOfVariablesThatItDoesNotKnow(t *testing.T) {
 	r := startWorker(t, append(temporalAt(freePort(t)), "REGISTRAR_ALOW_ROOT=/srv", "REGISTRAR_VERSION=1.2.3", "REGISTRAR_HELP=me"))
 	r.awaitLog(`["REGISTRAR_ALOW_ROOT","REGISTRAR_HELP","REGISTRAR_VERSION"]`)
