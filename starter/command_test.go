@@ -400,10 +400,15 @@ func (r refusing) ExecuteWorkflow(context.Context, client.StartWorkflowOptions, 
 // registerAt registers where Temporal is what c is.
 func registerAt(t *testing.T, c client.Client, root string, args ...string) said {
 	t.Helper()
+	return startAt(t, c, append([]string{"register", "--root", root, "--output", "json"}, args...)...)
+}
+
+func startAt(t *testing.T, c client.Client, args ...string) said {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	s := newStarter([]string{"TEMPORAL_ADDRESS=temporal:7233"}, &stdout, &stderr)
 	s.dial = func(context.Context, client.Options) (client.Client, error) { return c, nil }
-	code := s.run(t.Context(), append([]string{"register", "--root", root, "--output", "json"}, args...))
+	code := s.run(t.Context(), args)
 	return said{code: code, stdout: stdout.String(), stderr: stderr.String()}
 }
 
@@ -491,6 +496,24 @@ func TestRegister_TellsWhatItKnowsWhereNobodyElseDoes(t *testing.T) {
 			require.JSONEq(t, a.stdout, read(t, root, "out/receipt.json"))
 		})
 	}
+}
+
+func TestFlush_TellsWhatWasKnownOfWhatItHandsOver(t *testing.T) {
+	root := newProject(t)
+	require.Zero(t, registerAt(t, absent, root).code)
+	write(t, root, "metrics.json", `{"roc_auc": 0.80}`)
+	require.Zero(t, registerAt(t, absent, root).code)
+
+	a := startAt(t, lost{dying: absent, started: new(bool)}, "flush", "--root", root, "--output", "json", "--settle-timeout", "1ms")
+
+	var handed []receipt.Receipt
+	require.NoError(t, json.Unmarshal([]byte(a.stdout), &handed))
+	require.Len(t, handed, 1, "the other one stays queued, since Temporal is gone")
+	require.Equal(t, "temporal", handed[0].Waiting.Layer)
+	require.Len(t, handed[0].ModelSHA256, 64)
+	require.True(t, handed[0].Decision.Passed)
+	kept := written(t, root, filepath.Join("out", snapshot.FolderPath(handed[0].RegistrationKey), "receipt.json"))
+	require.True(t, kept.Decision.Passed)
 }
 
 func TestRegister_ReportsAlsoWhereTheReceiptCannotBeKept(t *testing.T) {
