@@ -217,6 +217,11 @@ func TestParse_ExplainsMistakesInParams(t *testing.T) {
 		{"uri with password", "mlflow: {uri: 'https://me:s3cret@host/x'}", `config/params.yaml:1: mlflow.uri: "https://***@host/x" has user info: ` + secret},
 		{"uri with odd password", "mlflow: {uri: 'https://me:s3/c?ret@host/x'}", `config/params.yaml:1: mlflow.uri: "https://***@host/x" has user info: ` + secret},
 		{"database with password", "mlflow: {uri: 'postgresql://me:s3cret@db/x'}", `config/params.yaml:1: mlflow.uri: "postgresql://***@db/x" has user info: ` + secret},
+		{"uri with password and no scheme", "mlflow: {uri: 'me:s3cret@mlflow:5000'}", `config/params.yaml:1: mlflow.uri: "***@mlflow:5000" has user info: ` + secret},
+		{"uri with user and no scheme", "mlflow: {uri: 's3cret@mlflow'}", `config/params.yaml:1: mlflow.uri: "***@mlflow" has user info: ` + secret},
+		{"uri with password before its scheme", "mlflow: {uri: 'me:s3cret@http://mlflow'}", `config/params.yaml:1: mlflow.uri: "***@http://mlflow" has user info: ` + secret},
+		{"uri with password and one slash", "mlflow: {uri: 'http:/me:s3cret@mlflow'}", `config/params.yaml:1: mlflow.uri: "***@mlflow" has user info: ` + secret},
+		{"uri with token and no valid host", "mlflow: {uri: 'http://a b/?token=s3cret'}", `config/params.yaml:1: mlflow.uri: "http://a b/?***" has a query: ` + secret},
 		{"uri with token", "mlflow: {uri: 'https://host/?token=s3cret'}", `config/params.yaml:1: mlflow.uri: "https://host/?***" has a query: ` + secret},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -281,4 +286,11 @@ func FuzzParse(f *testing.F) {
 			require.NotContains(t, err.Error(), "\n")
 		}
 	})
+}
+
+func TestParse_LeavesAFileWithAnAtToTheVariable(t *testing.T) {
+	for _, uri := range []string{"sqlite:////home/me@work/mlflow.db", "./runs@work", "/srv/runs@work"} {
+		_, err := parse(goodConfig(), "mlflow: {uri: '"+uri+"'}")
+		require.NoError(t, err, uri)
+	}
 }

@@ -60,6 +60,9 @@ func ResolveServer(s Settings, paramsName string, e Environment) (Server, error)
 func parseURI(raw string) (address *url.URL, problem, remedy string) {
 	const give = "give an address such as " + defaultURI
 	address, err := url.Parse(raw)
+	if strings.Contains(raw, "@") && !strings.Contains(raw, "://") && holdsUserInfo(raw, address, err) { // the user would be read as a scheme
+		return nil, "has no scheme", "write http:// before it"
+	}
 	if err != nil {
 		return nil, "is not a URL", give // the cause would quote the URL, and a password with it
 	}
@@ -94,27 +97,38 @@ func withoutUser(address *url.URL) string {
 func secretProblem(raw string) string {
 	address, err := url.Parse(raw)
 	switch {
-	case err == nil && address.User != nil, err != nil && strings.Contains(raw, "@"):
+	case holdsUserInfo(raw, address, err):
 		return "has user info"
-	case err == nil && address.RawQuery != "":
+	case err == nil && address.RawQuery != "", err != nil && strings.Contains(raw, "?"):
 		return "has a query"
 	}
 	return ""
 }
 
+// holdsUserInfo says whether what stands before an @ may be a password: also where the scheme, or one of its slashes, was forgotten, and the URL
+// counts as opaque or as a path. Paths of files may have an @.
+func holdsUserInfo(raw string, address *url.URL, err error) bool {
+	if !strings.Contains(raw, "@") {
+		return false
+	}
+	if err != nil || address.User != nil || address.Opaque != "" {
+		return true
+	}
+	isFile := address.Scheme != "http" && address.Scheme != "https" && strings.HasPrefix(strings.TrimPrefix(address.Path, "."), "/")
+	return address.Host == "" && !isFile
+}
+
 // redactURI takes out all that may be a secret, of malformed URIs too: what is before the last @, and the query.
 func redactURI(raw string) string {
-	scheme, rest, found := strings.Cut(raw, "://")
-	if !found {
-		scheme, rest = "", raw
-	} else {
-		scheme += "://"
+	if at := strings.LastIndexByte(raw, '@'); at >= 0 {
+		public := "***" + raw[at:]
+		if scheme, _, found := strings.Cut(raw[:at], "://"); found && !strings.ContainsAny(scheme, ":@?") {
+			public = scheme + "://" + public
+		}
+		raw = public
 	}
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		rest = "***" + rest[at:]
+	if query := strings.IndexByte(raw, '?'); query >= 0 {
+		raw = raw[:query] + "?***"
 	}
-	if query := strings.IndexByte(rest, '?'); query >= 0 {
-		rest = rest[:query] + "?***"
-	}
-	return scheme + rest
+	return raw
 }

@@ -76,7 +76,7 @@ func (s *starter) printFindings(findings []activities.Finding) error {
 		if f.Fixed != "" {
 			todo = f.Fixed
 		}
-		fmt.Fprintf(w, "%s\t%s %s\t%s\t%s\n", f.Kind, f.Object, f.ID, f.Detail, todo)
+		fmt.Fprintf(w, "%s\t%s %s\t%s\t%s\n", printable(f.Kind), printable(f.Object), printable(f.ID), printable(f.Detail), printable(todo))
 	}
 	return w.Flush()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
+	"registrar/internal/connection"
 	"registrar/workflows"
 )
 
@@ -50,17 +51,20 @@ func (s *starter) run(ctx context.Context, args []string) (code int) {
 	root.SetArgs(args)
 	root.SetOut(s.stdout)
 	root.SetErr(s.stderr)
+	addCompletion(root)
 	if err := root.ExecuteContext(ctx); err != nil {
 		code := exitCodeOf(ctx, err)
 		if code == exitInterrupted {
 			fmt.Fprintln(s.stderr, "interrupted")
 			return code
 		}
-		fmt.Fprintf(s.stderr, "error: %v", err)
+		text := err.Error()
 		if remedy := s.remedy(err); remedy != "" {
-			fmt.Fprintf(s.stderr, ": %s", remedy)
+			text += ": " + remedy
 		}
-		fmt.Fprintln(s.stderr)
+		for i, line := range strings.Split(text, "\n") { // several errors have a line each
+			fmt.Fprintln(s.stderr, map[bool]string{true: "error: "}[i == 0]+printable(line))
+		}
 		if code == exitUsage {
 			fmt.Fprintln(s.stderr, "See starter --help.")
 		}
@@ -83,6 +87,9 @@ func (s *starter) command() *cobra.Command {
 		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
 			if s.output != "text" && s.output != "json" {
 				return usageError{fmt.Errorf("--output %q: want text or json", s.output)}
+			}
+			if err := connection.CheckTaskQueue(s.taskQueue); err != nil {
+				return usageError{fmt.Errorf("--task-queue %q: %w", s.taskQueue, err)}
 			}
 			return s.observe(command)
 		},

@@ -16,13 +16,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"registrar/config"
 	"registrar/internal/receipt"
 	"registrar/internal/servertest"
+	"registrar/internal/snapshot"
 )
 
 // said is what a command, run in process, left behind.
@@ -78,6 +87,8 @@ func TestCommand_WrongUsageIsExitCode2(t *testing.T) {
 		"unknown output":           {"list", "--output", "xml"},
 		"unknown wait":             {"register", "--wait", "forever"},
 		"unknown wait of a result": {"result", "register/m/k", "--wait", "forever"},
+		"no task queue":            {"register", "--task-queue", ""},
+		"task queue of Temporal's": {"register", "--task-queue", "__temporal_queue"},
 		"no duration":              {"register", "--timeout", "soon"},
 		"argument missing":         {"status"},
 		"argument too many":        {"register", "model.joblib"},
@@ -102,6 +113,9 @@ func TestCommand_WrongUsageIsExitCode2(t *testing.T) {
 		"list nothing":             {"list", "--limit", "0"},
 		"force without its token":  {"register", "--force="},
 		"force and a token":        {"register", "--force", "token"},
+		"no shell":                 {"completion", "nonsense"},
+		"two shells":               {"completion", "bash", "zsh"},
+		"profiles nowhere":         {"list", "--pprof-listen", "junk"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := inProcess(t, args...)
@@ -373,6 +387,188 @@ func TestRegister_TemporalThatDiesAfterItAnsweredIsAnOutage(t *testing.T) {
 	}
 }
 
+// refusing is a Temporal that answers, and starts nothing.
+type refusing struct {
+	dying
+	why error
+}
+
+func (r refusing) ExecuteWorkflow(context.Context, client.StartWorkflowOptions, any, ...any) (client.WorkflowRun, error) {
+	return nil, r.why
+}
+
+// registerAt registers where Temporal is what c is.
+func registerAt(t *testing.T, c client.Client, root string, args ...string) said {
+	t.Helper()
+	return startAt(t, c, append([]string{"register", "--root", root, "--output", "json"}, args...)...)
+}
+
+func startAt(t *testing.T, c client.Client, args ...string) said {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	s := newStarter([]string{"TEMPORAL_ADDRESS=temporal:7233"}, &stdout, &stderr)
+	s.dial = func(context.Context, client.Options) (client.Client, error) { return c, nil }
+	code := s.run(t.Context(), args)
+	return said{code: code, stdout: stdout.String(), stderr: stderr.String()}
+}
+
+func queuedIn(t *testing.T, root string) []snapshot.Request {
+	t.Helper()
+	p, err := openProject(registerFlags{root: root, config: config.ConfigPath, params: config.ParamsPath})
+	require.NoError(t, err)
+	defer p.close()
+	backlog, err := p.backlog()
+	require.NoError(t, err)
+	return backlog
+}
+
+// lost is a Temporal that starts a registration and is not there afterwards, and running one that has it and knows no more.
+type lost struct {
+	dying
+	started *bool
+	running bool
+	looked  func() // is called when it is asked how the registration stands; nil for nothing
+}
+
+func (l lost) ExecuteWorkflow(context.Context, client.StartWorkflowOptions, any, ...any) (client.WorkflowRun, error) {
+	*l.started = true
+	return startedRun{}, nil
+}
+
+type startedRun struct{ client.WorkflowRun }
+
+func (startedRun) GetRunID() string { return "run" }
+
+func (l lost) DescribeWorkflowExecution(_ context.Context, id, _ string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	switch {
+	case !*l.started:
+		return nil, serviceerror.NewNotFound("no such workflow")
+	case l.looked != nil:
+		l.looked()
+	}
+	if !l.running {
+		return nil, serviceerror.NewUnavailable("connection refused")
+	}
+	return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{
+		Execution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: "run"}, Status: enums.WORKFLOW_EXECUTION_STATUS_RUNNING,
+	}}, nil
+}
+
+func (lost) GetWorkflowHistory(context.Context, string, string, bool, enums.HistoryEventFilterType) client.HistoryEventIterator {
+	return noHistory{}
+}
+
+func (lost) QueryWorkflow(context.Context, string, string, string, ...any) (converter.EncodedValue, error) {
+	return nil, serviceerror.NewUnavailable("no worker")
+}
+
+type noHistory struct{ client.HistoryEventIterator }
+
+func (noHistory) HasNext() bool { return false }
+
+func TestRegister_TellsWhatItKnowsWhereNobodyElseDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		running bool
+		args    []string
+		state   receipt.State
+	}{
+		"lost at once":     {false, []string{noWait}, receipt.Waiting},
+		"lost on the way":  {false, []string{"--settle-timeout=1ms"}, receipt.Waiting},
+		"not worked on":    {true, []string{noWait}, receipt.Running},
+		"not within limit": {true, []string{"--wait=final", "--timeout=1ms"}, receipt.Running},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newProject(t)
+			settings := read(t, root, "config/config.yaml")
+			write(t, root, "config/config.yaml", "model_evaluation:\n  registered_model_name: forest\n"+settings)
+
+			a := registerAt(t, lost{dying: absent, started: new(bool), running: c.running}, root, c.args...)
+
+			require.Zero(t, a.code, a.stderr)
+			var r receipt.Receipt
+			require.NoError(t, json.Unmarshal([]byte(a.stdout), &r))
+			require.Equal(t, c.state, r.State)
+			require.Equal(t, "forest", r.ModelName)
+			require.Len(t, r.ModelSHA256, 64)
+			require.Len(t, r.RegistrationKey, 64)
+			require.True(t, r.Decision.Passed)
+			require.Len(t, r.Warnings, 1)
+			require.JSONEq(t, a.stdout, read(t, root, "out/receipt.json"))
+		})
+	}
+}
+
+func TestFlush_TellsWhatWasKnownOfWhatItHandsOver(t *testing.T) {
+	root := newProject(t)
+	require.Zero(t, registerAt(t, absent, root).code)
+	write(t, root, "metrics.json", `{"roc_auc": 0.80}`)
+	require.Zero(t, registerAt(t, absent, root).code)
+
+	a := startAt(t, lost{dying: absent, started: new(bool)}, "flush", "--root", root, "--output", "json", "--settle-timeout", "1ms")
+
+	var handed []receipt.Receipt
+	require.NoError(t, json.Unmarshal([]byte(a.stdout), &handed))
+	require.Len(t, handed, 1, "the other one stays queued, since Temporal is gone")
+	require.Equal(t, "temporal", handed[0].Waiting.Layer)
+	require.Len(t, handed[0].ModelSHA256, 64)
+	require.True(t, handed[0].Decision.Passed)
+	kept := written(t, root, filepath.Join("out", snapshot.FolderPath(handed[0].RegistrationKey), "receipt.json"))
+	require.True(t, kept.Decision.Passed)
+}
+
+func TestRegister_ReportsAlsoWhereTheReceiptCannotBeKept(t *testing.T) {
+	root := newProject(t)
+	remove := func() { assert.NoError(t, os.RemoveAll(filepath.Join(root, "out"))) }
+
+	a := registerAt(t, lost{dying: absent, started: new(bool), running: true, looked: remove}, root, noWait)
+
+	require.Zero(t, a.code, a.stderr)
+	var r receipt.Receipt
+	require.NoError(t, json.Unmarshal([]byte(a.stdout), &r))
+	require.Equal(t, receipt.Running, r.State)
+	require.Contains(t, a.stderr, "warning: the receipt could not be kept in "+filepath.Join(root, "out", "registrations"))
+}
+
+var absent = dying{described: serviceerror.NewNotFound("no such workflow")}
+
+func TestRegister_WhatTemporalRefusesIsNotQueued(t *testing.T) {
+	for name, why := range map[string]error{
+		"invalid": serviceerror.NewInvalidArgument("TaskQueue is not set"), "denied": serviceerror.NewPermissionDenied("no", "no"),
+		"unauthenticated": status.Error(codes.Unauthenticated, "no"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newProject(t)
+
+			a := registerAt(t, refusing{dying: absent, why: why}, root)
+
+			require.Equal(t, exitFailure, a.code)
+			require.Contains(t, a.stderr, "error: start workflow register/forest/")
+			require.Empty(t, a.stdout)
+			require.Empty(t, queuedIn(t, root))
+			require.NoFileExists(t, filepath.Join(root, "out", "receipt.json"))
+		})
+	}
+}
+
+func TestRegister_WhatMayHaveStartedStays(t *testing.T) {
+	root := newProject(t)
+
+	a := registerAt(t, refusing{dying: absent, why: serviceerror.NewInternal("lost")}, root)
+
+	require.Equal(t, exitFailure, a.code)
+	require.Len(t, queuedIn(t, root), 1)
+}
+
+func TestRegister_ARefusalLeavesWhatWasQueuedBefore(t *testing.T) {
+	root := newProject(t)
+	require.Zero(t, registerAt(t, absent, root).code)
+
+	a := registerAt(t, refusing{dying: absent, why: serviceerror.NewInvalidArgument("TaskQueue is not set")}, root)
+
+	require.Equal(t, exitFailure, a.code)
+	require.Len(t, queuedIn(t, root), 1)
+}
+
 func TestCommands_ThatNeedTemporalFailWithItsAddress(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"list"}, {"watch"}, {"status", "x"}, {"result", "x"}, {"cancel", "x"}, {"recheck", "x"}} {
@@ -404,7 +600,7 @@ func TestCommand_ServesItsProfilesOnLoopbackWhileItRuns(t *testing.T) {
 
 	for _, elsewhere := range []string{"0.0.0.0:0", ":0", "192.0.2.1:0"} {
 		refused := inProcess(t, "list", "--pprof-listen", elsewhere)
-		require.Equal(t, exitFailure, refused.code)
+		require.Equal(t, exitUsage, refused.code)
 		require.Contains(t, refused.stderr, "--pprof-listen: listen on "+elsewhere)
 		require.Contains(t, refused.stderr, "profiles are served on loopback only")
 	}

@@ -11,6 +11,20 @@ import (
 	"registrar/workflows"
 )
 
+// addCompletion adds the command that makes the scripts for the shells, as cobra would later, and by which a wrong argument is wrong usage as by any
+// other. Its output goes where that of root does now.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	completion, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		return // cobra was told to have none
+	}
+	completion.RunE = func(command *cobra.Command, _ []string) error { return command.Help() } // else cobra does not look at its arguments
+	for _, command := range append(completion.Commands(), completion) {
+		command.Args = usageArgs(command.Args)
+	}
+}
+
 // completeWithin is how long the tab key may keep somebody waiting.
 const completeWithin = 2 * time.Second
 

@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
-	"golang.org/x/term"
 
 	"registrar/activities"
 )
@@ -132,23 +130,21 @@ func (e *examination) ofWorker(name string) func(context.Context) activities.Che
 
 // print writes a check as a line, and its remedy as another.
 func (e *examination) print(c activities.Check) {
-	begin, end := "", ""
-	if code := map[activities.CheckStatus]string{
-		activities.CheckOK: "32", activities.CheckWarning: "33", activities.CheckFailed: "31", activities.CheckSkipped: "2",
-	}[c.Status]; e.inColor() {
-		begin, end = "\x1b["+code+"m", "\x1b[0m"
-	}
-	fmt.Fprintf(e.stdout, "%s%-7s%s  %-17s  %s\n", begin, c.Status, end, strings.ReplaceAll(c.Name, "_", " "), oneLine(c.Detail))
+	status := e.screenOf(e.stdout).in(colourOfCheck(c.Status), fmt.Sprintf("%-7s", c.Status))
+	fmt.Fprintf(e.stdout, "%s  %-17s  %s\n", status, printable(strings.ReplaceAll(c.Name, "_", " ")), oneLine(c.Detail))
 	if c.Remedy != "" {
 		fmt.Fprintf(e.stdout, "%28s%s\n", "→ ", oneLine(c.Remedy))
 	}
 }
 
-// inColor tells whether the result is read on a terminal that shows colours, by somebody who wants them (no-color.org).
-func (s *starter) inColor() bool {
-	file, ok := s.stdout.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) && s.variable("NO_COLOR", "") == "" && s.variable("TERM", "dumb") != "dumb"
+func colourOfCheck(status activities.CheckStatus) string {
+	switch status {
+	case activities.CheckOK:
+		return green
+	case activities.CheckWarning:
+		return yellow
+	case activities.CheckFailed:
+		return red
+	}
+	return dim
 }
-
-// oneLine keeps a text from breaking the table.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

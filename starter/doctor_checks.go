@@ -89,7 +89,7 @@ func (e *examination) model(ctx context.Context) (*gate.Model, error) {
 			return err
 		}
 		spec := mlmodel.Spec{
-			Info: info, ModelFile: mlmodel.ModelFile{Name: path.Base(settings.ModelPath), SizeBytes: info.SizeBytes},
+			Info: info, ModelFile: mlmodel.ModelFile{Name: path.Base(settings.ModelPath), SizeBytes: info.SizeBytes, SHA256: info.SHA256},
 			Layout: mlmodel.Layout(settings.Layout), Signature: mlmodel.Signature(settings.Signature),
 			PredictFn: settings.PredictFn, Environment: settings.Environment, Locked: locked,
 		}

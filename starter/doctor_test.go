@@ -128,6 +128,17 @@ func TestDoctor_ReadsTheLockAsTheWorkerDoes(t *testing.T) {
 	}
 }
 
+func TestDoctor_PassesEachLayout(t *testing.T) {
+	for _, layout := range []string{"wrapper", "hybrid"} {
+		root := newProject(t)
+		write(t, root, "config/config.yaml", read(t, root, "config/config.yaml")+"  layout: "+layout+"\n")
+
+		checks := checksOf(t, inProcess(t, "doctor", "--root", root, "-o", "json"))
+
+		require.Equal(t, activities.CheckOK, checks["files"].Status, "%s: %+v", layout, checks["files"])
+	}
+}
+
 func TestDoctor_PrintsALineForEachCheck(t *testing.T) {
 	a := inProcess(t, "doctor", "--root", newProject(t))
 	require.Equal(t, exitFailure, a.code)

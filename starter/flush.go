@@ -133,10 +133,18 @@ func (s *starter) await(ctx context.Context, c client.Client, p *project, h hand
 	if err != nil {
 		return r, err
 	}
-	if err := p.keepReceipt(ctx, h, r); err != nil {
-		s.warn(err.Error())
+	if folder, err := snapshot.Open(p.rootDir, snapshot.ShortKey(h.key)); err == nil {
+		r = withKnown(r, readReceipt(folder))
 	}
+	s.keepReceipt(ctx, p, h, r)
 	return r, nil
+}
+
+// keepReceipt keeps the receipt where it can: how the registration stands is no other for a disk that is full.
+func (s *starter) keepReceipt(ctx context.Context, p *project, h handle, r receipt.Receipt) {
+	if err := p.keepReceipt(ctx, h, r); err != nil {
+		s.warn(fmt.Sprintf("the receipt could not be kept in %s: %v", p.path(snapshot.FolderPath(h.key)), err))
+	}
 }
 
 func (s *starter) handOverQueuedOne(ctx context.Context, c client.Client, p *project, queued snapshot.Request) (h handle, handed bool, err error) {

@@ -87,7 +87,8 @@ func (s *starter) follow(ctx context.Context, c client.Client, h handle, f waitF
 		if r, _, err = look(ctx, c, h); err == nil && r.State != receipt.Done {
 			r = s.ask(ctx, c, r, h)
 		}
-		return s.orUnanswered(ctx, r, h, err)
+		r, err = s.orUnanswered(ctx, r, h, err)
+		return withKnown(r, w.last), err
 	}
 	if ctx.Err() != nil {
 		fmt.Fprintf(s.stderr, "the registration goes on: starter result %s\n", h.workflowID)
@@ -114,6 +115,7 @@ type watch struct {
 	started time.Time
 	// answered is when Temporal answered last.
 	answered time.Time
+	last     receipt.Receipt // and what it said
 	workers  *attendance
 	show     *progress
 }
@@ -188,14 +190,14 @@ func (w *watch) look(ctx context.Context) (receipt.Receipt, bool, error) {
 	r, described, err := look(ctx, w.client, w.handle)
 	switch {
 	case err == nil:
-		w.answered = time.Now()
+		w.answered, w.last = time.Now(), r
 	case ctx.Err() != nil:
 		return r, false, ctx.Err()
 	case !isUnreachable(err):
 		return r, false, err
 	case w.flags.wait == "settled" && time.Since(w.answered) >= w.flags.settleTimeout:
 		r, err = w.orUnanswered(ctx, r, w.handle, err)
-		return r, true, err
+		return withKnown(r, w.last), true, err
 	default:
 		w.show.note("Temporal does not answer; trying again")
 		return r, false, nil

@@ -22,6 +22,13 @@ type frozen struct {
 	decision gate.Decision
 }
 
+// known is what the starter itself knows of a registration that has not ended.
+func (f frozen) known(p *project) receipt.Receipt {
+	r := receiptOf(f.Request(), "")
+	r.Decision, r.Warnings = &f.decision, p.settings.Warnings
+	return r
+}
+
 // handle is a registration that Temporal has.
 type handle struct {
 	workflowID, runID string
@@ -31,7 +38,7 @@ type handle struct {
 }
 
 // handOver starts the registration, or joins the one of the same files that is running. Two starters of the same files take turns. What was
-// staged stays where the error is that Temporal does not answer.
+// staged stays where the error is that Temporal does not answer, and what Temporal refused is not queued.
 func (s *starter) handOver(ctx context.Context, c client.Client, p *project, asked frozen) (h handle, err error) {
 	request := asked.Request()
 	unlock, err := snapshot.Lock(ctx, p.rootDir, snapshot.ShortKey(request.RegistrationKey))
@@ -48,6 +55,10 @@ func (s *starter) handOver(ctx context.Context, c client.Client, p *project, ask
 		h.runID, h.joined = found.runID, true
 		return h, p.join(ctx, asked, h)
 	}
+	before, err := asked.Before()
+	if err != nil {
+		return handle{}, err
+	}
 	folder, err := asked.Commit(ctx)
 	if err != nil {
 		return handle{}, err
@@ -57,6 +68,9 @@ func (s *starter) handOver(ctx context.Context, c client.Client, p *project, ask
 		return handle{}, err
 	}
 	h.runID, h.joined, err = s.handOverFolder(ctx, c, p, folder, found)
+	if isRefused(err) {
+		err = errors.Join(err, folder.Withdraw(before))
+	}
 	return h, err
 }
 
@@ -204,12 +218,13 @@ func (s *starter) queue(ctx context.Context, p *project, asked frozen, unreachab
 	if err != nil {
 		return err
 	}
-	r := receiptOf(request, receipt.Queued)
+	r := asked.known(p)
+	r.State = receipt.Queued
 	text := "is queued in " + p.path(folder.Path()) + ", and handed over by `starter flush` or the next `starter register`"
 	if there {
 		r.State, text = receipt.Waiting, "was handed to Temporal before, and is still in "+p.path(folder.Path())
 	}
-	r.Warnings, r.Decision, r.Waiting = p.settings.Warnings, &asked.decision, waitForTemporal(unreachable)
+	r.Waiting = waitForTemporal(unreachable)
 	if err := setReceipt(folder, r); err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (s *starter) history(ctx context.Context, f historyFlags) error {
 		if err := os.WriteFile(f.chart, drawn.SVG(), 0o666); err != nil { //nolint:gosec // a picture for everyone; the umask says for whom not
 			return fmt.Errorf("write chart: %w", err)
 		}
-		fmt.Fprintf(s.stderr, "chart of %s: %s\n", f.metric, f.chart)
+		fmt.Fprintf(s.stderr, "chart of %s: %s\n", printable(f.metric), f.chart)
 	}
 	if s.output == "json" {
 		return s.printJSON(h)
@@ -208,7 +208,7 @@ func (s *starter) printHistory(h history, metric string) error {
 	t := table{columns: []column{
 		{"VERSION", aNumber},
 		{"MADE", aWord},
-		{strings.ToUpper(metric), aNumber},
+		{strings.ToUpper(printable(metric)), aNumber},
 		{"CHANGE", aNumber},
 		{"MIN", aNumber},
 		{"GATE", aWord},

@@ -74,7 +74,7 @@ func (s *starter) printInfo(info modelfile.Info) error {
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", name, value)
+			fmt.Fprintf(w, "%s\t%s\n", printable(name), printable(value)) // a model says what its author likes
 		}
 	}
 	row("verdict", string(info.Verdict))

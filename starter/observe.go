@@ -29,6 +29,9 @@ type observation struct {
 func (s *starter) observe(command *cobra.Command) error {
 	ctx := command.Context()
 	if s.pprofListen != "" {
+		if _, err := telemetry.Loopback(ctx, s.pprofListen); err != nil {
+			return usageError{fmt.Errorf("--pprof-listen: %w", err)}
+		}
 		at, stop, err := telemetry.ServeProfiles(ctx, s.pprofListen)
 		if err != nil {
 			return fmt.Errorf("--pprof-listen: %w", err)

@@ -135,7 +135,7 @@ func seconds(took time.Duration) string { return fmt.Sprintf("%.2fs", took.Secon
 // line is one step and what it took, where that is known: on a screen as much of it as a line holds.
 func (p *progress) line(name, took, summary, failure string) {
 	columns, _ := p.on.size()
-	start := fmt.Sprintf("  %-*s ", stepWidth, name)
+	start := fmt.Sprintf("  %-*s ", stepWidth, printable(name))
 	took = fmt.Sprintf("%7s", took)
 	room := 0
 	if columns > 0 {
@@ -159,7 +159,7 @@ func (p *progress) note(text string) {
 	if text != p.noted {
 		p.noted = text
 		p.end()
-		fmt.Fprintf(p.out, "  %s\n", p.on.in(yellow, text))
+		fmt.Fprintf(p.out, "  %s\n", p.on.in(yellow, printable(text)))
 	}
 }
 

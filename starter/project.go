@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -159,6 +160,22 @@ func receiptOf(request snapshot.Request, state receipt.State) receipt.Receipt {
 	}
 }
 
+// withKnown is r with what is known beside it of the same registration: neither Temporal nor a worker may be there to say it again. What the worker
+// said in the end is all that there is.
+func withKnown(r, known receipt.Receipt) receipt.Receipt {
+	r.ModelName = cmp.Or(r.ModelName, known.ModelName)
+	r.ModelSHA256 = cmp.Or(r.ModelSHA256, known.ModelSHA256)
+	r.RegistrationKey = cmp.Or(r.RegistrationKey, known.RegistrationKey)
+	if r.State == receipt.Done {
+		return r
+	}
+	r.Decision = cmp.Or(r.Decision, known.Decision)
+	if len(r.Warnings) == 0 {
+		r.Warnings = known.Warnings
+	}
+	return r
+}
+
 // readReceipt is the receipt of a folder; one that is not there, or cannot be read, says nothing.
 func readReceipt(folder *snapshot.Folder) (r receipt.Receipt) {
 	data, err := folder.ReadReceipt()
@@ -207,8 +224,9 @@ func (p *project) replaceReceipt(ctx context.Context, h handle, r receipt.Receip
 		return nil, false, err
 	}
 	handover, handedOver, err := folder.HandedOver()
-	if err != nil || !handedOver || handover.RunID != h.runID || readReceipt(folder).State == receipt.Done {
+	last := readReceipt(folder)
+	if err != nil || !handedOver || handover.RunID != h.runID || last.State == receipt.Done {
 		return folder, false, err
 	}
-	return folder, true, setReceipt(folder, r)
+	return folder, true, setReceipt(folder, withKnown(r, last))
 }

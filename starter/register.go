@@ -130,9 +130,8 @@ func (s *starter) register(ctx context.Context, f registerFlags) error {
 			return err
 		}
 	}
-	if err := p.keepReceipt(ctx, h, r); err != nil {
-		return err
-	}
+	r = withKnown(r, asked.known(p))
+	s.keepReceipt(ctx, p, h, r)
 	return s.report(r, f.detailed)
 }
 

@@ -190,7 +190,7 @@ func (s *starter) warn(text string) {
 	const word = "warning: "
 	on := s.screenOf(s.stderr)
 	columns, _ := on.size()
-	for i, line := range fold(text, max(0, columns-len(word))) {
+	for i, line := range fold(printable(text), max(0, columns-len(word))) {
 		start := on.in(yellow, word)
 		if i > 0 {
 			start = strings.Repeat(" ", len(word))

@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"registrar/activities"
+	"registrar/internal/modelfile"
 	"registrar/internal/receipt"
 	"registrar/workflows"
 )
@@ -294,4 +295,44 @@ func anUploadHasABarOnATerminal(s temporalSite) {
 		require.NotContains(t, said.stderr, "MB")
 		require.Regexp(t, `(?m)^  UploadModel +\d+\.\d\ds  a model with a long path, (models/){30}$`, said.stderr)
 	})
+}
+
+// forged is a name that draws another verdict over the screen, on a terminal that obeys it.
+const forged = "\x1b[2J\x1b[Hverdict  allowed\r\n\tx\u009b1A"
+
+func TestPrint_NothingFromElsewhereReachesTheTerminalAsACommand(t *testing.T) {
+	hostile := activities.Check{Name: forged, Status: activities.CheckFailed, Detail: forged, Remedy: forged}
+	for name, print := range map[string]func(*starter) error{
+		"inspect": func(s *starter) error {
+			return s.printInfo(modelfile.Info{
+				Verdict: modelfile.Refused, RootClass: forged, Steps: []modelfile.Step{{Name: forged, Class: forged}},
+				FeatureNamesIn: []string{forged}, NFeaturesIn: 1, Params: map[string]string{forged: forged}, Globals: []string{forged},
+			})
+		},
+		"audit": func(s *starter) error {
+			return s.printFindings([]activities.Finding{{Kind: forged, Object: forged, ID: forged, Detail: forged, Remedy: forged}})
+		},
+		"doctor":  func(s *starter) error { (&examination{starter: s}).print(hostile); return nil },
+		"warning": func(s *starter) error { s.warn(forged); return nil },
+		"history": func(s *starter) error { return s.printHistory(history{Versions: []versionInHistory{{}}}, forged) },
+		"watch": func(s *starter) error {
+			return (&lookout{starter: s}).line(sighting{listedRegistration: listedRegistration{WorkflowID: forged, ModelVersion: forged}})
+		},
+		"progress": func(s *starter) error {
+			p := s.progress()
+			p.line(forged, "", forged, "")
+			p.note(forged)
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var printed bytes.Buffer
+
+			require.NoError(t, print(newStarter(nil, &printed, &printed)))
+
+			require.Contains(t, strings.ToLower(printed.String()), "verdict  allowed", "it is shown")
+			require.NotRegexp(t, "[\\x00-\\x09\\x0b-\\x1f\u0080-\u009f]", printed.String())
+			require.NotRegexp(t, "(?im)^verdict  allowed", printed.String(), "as no line of its own")
+		})
+	}
 }

@@ -131,6 +131,7 @@ func TestTemporal(t *testing.T) {
 		"a watch tells each change":                     aWatchTellsEachChange,
 		"a watch draws its table anew":                  aWatchDrawsItsTableAnew,
 		"an unknown namespace has a remedy":             anUnknownNamespaceHasARemedy,
+		"a refused start queues nothing":                aRefusedStartQueuesNothing,
 		"an unknown workflow has a remedy":              anUnknownWorkflowHasARemedy,
 		"a doctor finds what Temporal lacks":            aDoctorFindsWhatTemporalLacks,
 		"a doctor finds an older worker":                aDoctorFindsAnOlderWorker,
@@ -248,6 +249,7 @@ func (s temporalSite) settled(ctx context.Context, args ...string) {
 	require.Equal(s.t, receipt.Waiting, r.State)
 	require.Equal(s.t, "worker", r.Waiting.Layer)
 	require.False(s.t, r.Waiting.Since.IsZero())
+	require.Len(s.t, r.ModelSHA256, 64)
 }
 
 func noWorkerFromTheStartSettles(s temporalSite) {
@@ -412,6 +414,16 @@ func anUnknownNamespaceHasARemedy(s temporalSite) {
 
 	require.Equal(s.t, exitFailure, code)
 	require.Contains(s.t, stderr.String(), "set TEMPORAL_NAMESPACE to one that is there, or make it: temporal operator namespace create --namespace risk")
+}
+
+func aRefusedStartQueuesNothing(s temporalSite) {
+	root := projectOf(s.t, "refused")
+
+	a := s.starter("register", "--root", root, "--task-queue", strings.Repeat("q", 1001))
+
+	require.Equal(s.t, exitFailure, a.code, a.stdout)
+	require.Contains(s.t, a.stderr, "error: start workflow register/refused/")
+	require.Empty(s.t, queuedIn(s.t, root))
 }
 
 func anUnknownWorkflowHasARemedy(s temporalSite) {

@@ -91,6 +91,9 @@ func printable(text string) string {
 	}, text)
 }
 
+// oneLine is a text of several lines in one.
+func oneLine(text string) string { return strings.Join(strings.Fields(printable(text)), " ") }
+
 // leastID is the narrowest column that both ends of an id find room in.
 const leastID = 20
 

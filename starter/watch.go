@@ -245,7 +245,7 @@ func (w *lookout) line(s sighting) error {
 	}
 	text, _ := s.words()
 	_, err := fmt.Fprintln(w.stdout, strings.TrimRight(strings.Join([]string{
-		s.Time.Local().Format("15:04:05"), s.WorkflowID, strings.TrimSpace(text + " " + versionText(s.ModelVersion)), printable(s.step()),
+		s.Time.Local().Format("15:04:05"), printable(s.WorkflowID), printable(strings.TrimSpace(text + " " + versionText(s.ModelVersion))), printable(s.step()),
 	}, gap), " "))
 	return err
 }

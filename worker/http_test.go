@@ -136,6 +136,6 @@ func TestProfiles_OnLoopbackOnly(t *testing.T) {
 	require.Zero(t, r.stop())
 
 	var log bytes.Buffer
-	require.Equal(t, 1, run(t.Context(), []string{"--pprof-listen", "0.0.0.0:0", "--http-listen", "off"}, temporalAt(freePort(t)), &log, &log))
+	require.Equal(t, 2, run(t.Context(), []string{"--pprof-listen", "0.0.0.0:0", "--http-listen", "off"}, temporalAt(freePort(t)), &log, &log))
 	require.Contains(t, log.String(), "profiles are served on loopback only")
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+
+	"registrar/internal/telemetry"
 )
 
 // version is set by the linker.
@@ -61,6 +63,11 @@ func (s *settings) command(environ []string, stderr io.Writer) *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := s.fromVariables(command.Flags(), environ); err != nil {
 				return err
+			}
+			if s.pprofListen != "" {
+				if _, err := telemetry.Loopback(command.Context(), s.pprofListen); err != nil {
+					return fmt.Errorf("--pprof-listen: %w", err)
+				}
 			}
 			log, err := s.logger(stderr)
 			if err != nil {

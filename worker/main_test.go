@@ -101,6 +101,9 @@ func TestWorker_WrongUsageIsExitCode2(t *testing.T) {
 		{nil, []string{"--frobnicate"}, "--frobnicate"},
 		{nil, []string{"folder"}, "folder"},
 		{nil, []string{"--settle-time", "soon"}, "--settle-time"},
+		{nil, []string{"--task-queue", ""}, `--task-queue "": is empty`},
+		{nil, []string{"--task-queue", "/_sys/registrar/1"}, "which Temporal keeps for itself"},
+		{[]string{"REGISTRAR_TASK_QUEUE=__temporal_registrar"}, nil, "which Temporal keeps for itself"},
 		{nil, []string{"--log-level", "loud"}, "want debug, info, warn or error"},
 		{nil, []string{"--log-format", "xml"}, "want console or json"},
 		{nil, []string{"--wakes-per-second", "0"}, "want more than 0"},
@@ -108,6 +111,12 @@ func TestWorker_WrongUsageIsExitCode2(t *testing.T) {
 		{nil, []string{"--part-size-bytes", "1000000"}, "want 5242880 to"},
 		{nil, []string{"--settle-time", "0s"}, "--settle-time 0s: want a duration above 0"},
 		{nil, []string{"--shutdown-timeout", "-1s"}, "--shutdown-timeout -1s"},
+		{nil, []string{"--look-for", "31s"}, "--look-for 31s: want at most 30s"},
+		{nil, []string{"--mlflow-dial-timeout", "-1s"}, "--mlflow-dial-timeout -1s: want a duration above 0"},
+		{[]string{"REGISTRAR_MLFLOW_USER_TIMEOUT=-1s"}, nil, "--mlflow-user-timeout -1s"},
+		{nil, []string{"--pprof-listen", "junk"}, `--pprof-listen: listen on "junk": want host:port`},
+		{nil, []string{"--pprof-listen", "127.0.0.1:pprof"}, "want a port up to 65535"},
+		{nil, []string{"--pprof-listen", "0.0.0.0:1"}, "profiles are served on loopback only"},
 		{nil, []string{"--trust-host", "http://mlflow:5000"}, "want a host"},
 		{nil, []string{"--min-pickle-policy", "Strict"}, "want off, deny or strict"},
 		{nil, []string{"--allow-global", "my.Clip"}, "--allow-global lets nothing pass without --min-pickle-policy"},
@@ -151,9 +160,25 @@ func TestWorker_EachFlagHasAVariable(t *testing.T) {
 	require.Zero(t, r.stop())
 }
 
+func TestWorker_KnowsWhatCountsAsCredentials(t *testing.T) {
+	for _, c := range []struct {
+		process map[string]string
+		has     bool
+	}{
+		{nil, false},
+		{map[string]string{"MLFLOW_TRACKING_URI": "https://mlflow.example", "MLFLOW_TRACKING_USERNAME": ""}, false},
+		{map[string]string{"MLFLOW_TRACKING_USERNAME": "ada"}, true},
+		{map[string]string{"MLFLOW_TRACKING_TOKEN_FILE": "/run/token"}, true},
+		{map[string]string{"MLFLOW_TRACKING_CLIENT_CERT_PATH": "/run/client.pem"}, true},
+		{map[string]string{"MLFLOW_TRACKING_URI": "https://ada:secret@mlflow.example"}, true},
+	} {
+		require.Equal(t, c.has, hasCredentials(c.process), "%v", c.process)
+	}
+}
+
 func TestWorker_WarnsOfVariablesThatItDoesNotKnow(t *testing.T) {
-	r := startWorker(t, append(temporalAt(freePort(t)), "REGISTRAR_ALOW_ROOT=/srv"))
-	r.awaitLog("REGISTRAR_ALOW_ROOT")
+	r := startWorker(t, append(temporalAt(freePort(t)), "REGISTRAR_ALOW_ROOT=/srv", "REGISTRAR_VERSION=1.2.3", "REGISTRAR_HELP=me"))
+	r.awaitLog(`["REGISTRAR_ALOW_ROOT","REGISTRAR_HELP","REGISTRAR_VERSION"]`)
 	require.Zero(t, r.stop())
 }
 

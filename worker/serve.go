@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"time"
 
@@ -262,11 +263,13 @@ func mlflowOf(process map[string]string) string {
 	return server.URI
 }
 
+// hasCredentials tells whether this worker's own variables hold what lets it into MLflow.
 func hasCredentials(process map[string]string) bool {
-	for _, name := range []string{"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_TOKEN_FILE"} {
+	for _, name := range []string{"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_TOKEN_FILE", "MLFLOW_TRACKING_CLIENT_CERT_PATH"} {
 		if process[name] != "" {
 			return true
 		}
 	}
-	return false
+	address, err := url.Parse(process["MLFLOW_TRACKING_URI"])
+	return err == nil && address.User != nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -56,7 +57,7 @@ func (s *settings) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.taskQueue, "task-queue", workflows.TaskQueue, "Temporal task queue to serve")
 	flags.StringVar(&s.uiAddress, "temporal-ui-url", "", "address of the Temporal Web UI, for the links in MLflow, such as http://localhost:8233")
 	flags.DurationVar(&s.settleTime, "settle-time", 15*time.Minute, "how long after its attempt ended a request may still arrive at MLflow: proxies between must not hold one longer")
-	flags.DurationVar(&s.lookFor, "look-for", 5*time.Second, "how long a version is looked for after a request whose outcome is unknown")
+	flags.DurationVar(&s.lookFor, "look-for", 5*time.Second, "how long a version is looked for after a request whose outcome is unknown, at most "+maxLookFor.String())
 	flags.Float64Var(&s.wakesPerSecond, "wakes-per-second", 5, "how many waiting registrations are let loose each second on an MLflow server that came back; each makes some 30 requests")
 	flags.Int64Var(&s.partBytes, "part-size-bytes", activities.DefaultPartBytes, "size of the parts that a file of at least two goes up in, where MLflow's store takes parts; 0: never in parts")
 	flags.DurationVar(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "how long steps under way may go on after SIGTERM")
@@ -94,13 +95,18 @@ func variablesOf(environ []string) map[string]string {
 	return values
 }
 
+// isSetting tells a flag of ours from --help and --version, which cobra adds.
+func isSetting(flag *pflag.Flag) bool {
+	return len(flag.Annotations[cobra.FlagSetByCobraAnnotation]) == 0
+}
+
 // setFromVariables sets the flags of these names, or all, that were not given.
 func setFromVariables(flags *pflag.FlagSet, values map[string]string, names ...string) error {
 	var failed error
 	flags.VisitAll(func(flag *pflag.Flag) {
 		name := variable(flag.Name)
 		value := values[name]
-		if flag.Changed || value == "" || failed != nil || len(names) > 0 && !slices.Contains(names, flag.Name) {
+		if !isSetting(flag) || flag.Changed || value == "" || failed != nil || len(names) > 0 && !slices.Contains(names, flag.Name) {
 			return
 		}
 		if err := flag.Value.Set(value); err != nil {
@@ -116,6 +122,10 @@ func httpIsOff(listen string) bool { return listen == "" || listen == "off" }
 // maxWakesPerSecond is more than any Temporal server takes signals at.
 const maxWakesPerSecond = 10_000
 
+// maxLookFor leaves room in the minute that the step has (callTimeout in workflows/options.go): it goes on for up to a quarter longer, and MLflow's last
+// answer may take 20 s. A step that is out of time looks again, for ever.
+const maxLookFor = 30 * time.Second
+
 // What S3 takes as a part that is not the last one.
 const (
 	minPartBytes = 5 << 20
@@ -124,6 +134,9 @@ const (
 
 // check judges the values, whichever way they came.
 func (s *settings) check() error {
+	if err := connection.CheckTaskQueue(s.taskQueue); err != nil {
+		return fmt.Errorf("--task-queue %q: %w", s.taskQueue, err)
+	}
 	if !(s.wakesPerSecond > 0 && s.wakesPerSecond <= maxWakesPerSecond) { // NaN is neither
 		return fmt.Errorf("--wakes-per-second %v: want more than 0 and at most %d", s.wakesPerSecond, maxWakesPerSecond)
 	}
@@ -135,6 +148,17 @@ func (s *settings) check() error {
 	} {
 		if value <= 0 {
 			return fmt.Errorf("--%s %s: want a duration above 0, such as 15s", name, value)
+		}
+	}
+	if s.lookFor > maxLookFor {
+		return fmt.Errorf("--look-for %s: want at most %s: the step that looks has a minute", s.lookFor, maxLookFor)
+	}
+	for name, value := range map[string]time.Duration{
+		"dial": s.timeouts.Dial, "tls": s.timeouts.TLSHandshake, "response": s.timeouts.ResponseHeader, "upload": s.timeouts.UploadResponse,
+		"stall": s.timeouts.Stall, "user": s.timeouts.User,
+	} {
+		if value < 0 {
+			return fmt.Errorf("--mlflow-%s-timeout %s: want a duration above 0, such as 15s, or 0 for the default", name, value)
 		}
 	}
 	if !slices.Contains(modelfile.Policies, s.minPicklePolicy) {
@@ -186,7 +210,7 @@ func isPublicAddress(address string) bool {
 // unknownVariables are misspelt ones, and those of the tests.
 func unknownVariables(flags *pflag.FlagSet, values map[string]string) []string {
 	known := map[string]bool{}
-	flags.VisitAll(func(flag *pflag.Flag) { known[variable(flag.Name)] = true })
+	flags.VisitAll(func(flag *pflag.Flag) { known[variable(flag.Name)] = isSetting(flag) })
 	var unknown []string
 	for name := range values {
 		if strings.HasPrefix(name, "REGISTRAR_") && !known[name] {

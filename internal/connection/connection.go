@@ -2,6 +2,7 @@
 package connection
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -52,6 +53,22 @@ func problem(address string) string {
 		return "has no port"
 	}
 	return ""
+}
+
+// reservedPrefixes are those of names that the server has for partitions, and Temporal's SDKs for themselves; the worker's panics at one of its own.
+var reservedPrefixes = []string{"/_sys/", "__temporal_"}
+
+// CheckTaskQueue says what keeps a name from being that of a task queue.
+func CheckTaskQueue(name string) error {
+	if strings.TrimSpace(name) == "" {
+		return errors.New("is empty: give the name that workers and starters share")
+	}
+	for _, prefix := range reservedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return fmt.Errorf("begins with %s, which Temporal keeps for itself: give another name", prefix)
+		}
+	}
+	return nil
 }
 
 // Shown is an address as it may be shown, also one that is none: without what stands before an @, which may be a password, and without a query.

@@ -18,5 +18,6 @@ func TestOptions_TakesHostsWithPortsOnly(t *testing.T) {
 func TestShown_HidesWhatMayBeASecret(t *testing.T) {
 	require.Equal(t, "localhost:7233", Shown("localhost:7233"))
 	require.Equal(t, "***@host:7233", Shown("http://ada:secret@host:7233"))
+	require.Equal(t, "***@host:7233", Shown("ada:secret@host:7233"))
 	require.Equal(t, "host:7233?***", Shown("host:7233?token=secret"))
 }

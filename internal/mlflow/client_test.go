@@ -58,6 +58,9 @@ func TestNew_RefusesWhatLeadsToNoServer(t *testing.T) {
 		"http://host?token=secret":     "query or fragment",
 		"http://ada:secret@host:5000":  "MLFLOW_TRACKING_USERNAME",
 		"http://ada:secret@host:port/": "not a URL",
+		"ada:secret@host:5000":         "***@host:5000: it has no http:// before it",
+		"secret@host":                  "***@host: ",
+		"http:/ada:secret@host":        "***@host: it names no host",
 	} {
 		_, err := mlflow.New(mlflow.Config{TrackingURI: uri})
 		require.ErrorContains(t, err, advice, uri)

@@ -99,6 +99,8 @@ func parseTrackingURI(raw string) (*url.URL, error) {
 		return nil, errors.New("read tracking URI: not a URL; right would be " + rightURI)
 	}
 	switch {
+	case strings.Contains(u.Opaque, "@"): // the scheme is a user name then
+		return nil, fmt.Errorf("read tracking URI %s: it has no http:// before it; right would be %s", redactURL(u), rightURI)
 	case u.User != nil:
 		return nil, fmt.Errorf("read tracking URI %s: it holds a user name or password; "+
 			"set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, instead", redactURL(u))
@@ -114,10 +116,16 @@ func parseTrackingURI(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// redactURL is u without user info, query and fragment: the parts that may hold a secret.
+// redactURL is u without user info, query and fragment: the parts that may hold a secret. User info is also what stands before an @ where "http://", or
+// a slash of it, was forgotten, so that the user counts as the scheme, or all of it as a path.
 func redactURL(u *url.URL) string {
-	if u.Opaque != "" {
+	switch {
+	case strings.Contains(u.Opaque, "@"):
+		return "***" + u.Opaque[strings.LastIndexByte(u.Opaque, '@'):]
+	case u.Opaque != "":
 		return u.Scheme + ":..."
+	case u.Host == "" && strings.Contains(u.Path, "@") && (u.Scheme == "" || u.Scheme == "http" || u.Scheme == "https"):
+		return "***" + u.Path[strings.LastIndexByte(u.Path, '@'):]
 	}
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof" // its handlers are on http.DefaultServeMux too, which nothing here serves
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,25 +32,36 @@ func ServeProfiles(ctx context.Context, address string) (at string, stop func(),
 
 // ListenOnLoopback listens on host:port, where host is an address of this machine that no other can reach, or a name of it.
 func ListenOnLoopback(ctx context.Context, address string) (net.Listener, error) {
-	host, port, err := net.SplitHostPort(address)
+	resolved, err := Loopback(ctx, address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %q: want host:port, such as 127.0.0.1:6060", address)
+		return nil, err
 	}
-	addresses, err := new(net.Resolver).LookupIPAddr(ctx, host)
-	if err != nil || len(addresses) == 0 {
-		return nil, fmt.Errorf("listen on %s: %w", address, errors.Join(errNotLoopback, err))
-	}
-	for _, found := range addresses {
-		if !found.IP.IsLoopback() {
-			return nil, fmt.Errorf("listen on %s: %w", address, errNotLoopback)
-		}
-	}
-	// The address that was looked at, not the name again.
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(addresses[0].IP.String(), port))
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", resolved) // the address that was looked at, not the name again
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	return listener, nil
+}
+
+// Loopback is host:port with the address of the host. The error says that the address is wrong; whether it is free is not looked at.
+func Loopback(ctx context.Context, address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("listen on %q: want host:port, such as 127.0.0.1:6060", address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("listen on %q: want a port up to 65535, such as 6060", address)
+	}
+	addresses, err := new(net.Resolver).LookupIPAddr(ctx, host)
+	if err != nil || len(addresses) == 0 {
+		return "", fmt.Errorf("listen on %s: %w", address, errors.Join(errNotLoopback, err))
+	}
+	for _, found := range addresses {
+		if !found.IP.IsLoopback() {
+			return "", fmt.Errorf("listen on %s: %w", address, errNotLoopback)
+		}
+	}
+	return net.JoinHostPort(addresses[0].IP.String(), port), nil
 }
 
 var errNotLoopback = errors.New("profiles are served on loopback only: give 127.0.0.1, ::1 or localhost, and reach them from elsewhere through a tunnel")
