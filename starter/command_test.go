@@ -25,8 +25,6 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"registrar/config"
 	"registrar/internal/receipt"
@@ -531,10 +529,9 @@ func TestRegister_ReportsAlsoWhereTheReceiptCannotBeKept(t *testing.T) {
 
 var absent = dying{described: serviceerror.NewNotFound("no such workflow")}
 
-func TestRegister_WhatTemporalRefusesIsNotQueued(t *testing.T) {
+func TestRegister_WhatTemporalDoesNotStartStaysQueuedAndIsAFailure(t *testing.T) {
 	for name, why := range map[string]error{
-		"invalid": serviceerror.NewInvalidArgument("TaskQueue is not set"), "denied": serviceerror.NewPermissionDenied("no", "no"),
-		"unauthenticated": status.Error(codes.Unauthenticated, "no"),
+		"invalid": serviceerror.NewInvalidArgument("TaskQueue is too long"), "denied": serviceerror.NewPermissionDenied("no", "no"), "perhaps started": serviceerror.NewInternal("lost"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := newProject(t)
@@ -543,30 +540,11 @@ func TestRegister_WhatTemporalRefusesIsNotQueued(t *testing.T) {
 
 			require.Equal(t, exitFailure, a.code)
 			require.Contains(t, a.stderr, "error: start workflow register/forest/")
+			require.Contains(t, a.stderr, "the files stay queued in ")
 			require.Empty(t, a.stdout)
-			require.Empty(t, queuedIn(t, root))
-			require.NoFileExists(t, filepath.Join(root, "out", "receipt.json"))
+			require.Len(t, queuedIn(t, root), 1)
 		})
 	}
-}
-
-func TestRegister_WhatMayHaveStartedStays(t *testing.T) {
-	root := newProject(t)
-
-	a := registerAt(t, refusing{dying: absent, why: serviceerror.NewInternal("lost")}, root)
-
-	require.Equal(t, exitFailure, a.code)
-	require.Len(t, queuedIn(t, root), 1)
-}
-
-func TestRegister_ARefusalLeavesWhatWasQueuedBefore(t *testing.T) {
-	root := newProject(t)
-	require.Zero(t, registerAt(t, absent, root).code)
-
-	a := registerAt(t, refusing{dying: absent, why: serviceerror.NewInvalidArgument("TaskQueue is not set")}, root)
-
-	require.Equal(t, exitFailure, a.code)
-	require.Len(t, queuedIn(t, root), 1)
 }
 
 func TestCommands_ThatNeedTemporalFailWithItsAddress(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
-	"google.golang.org/grpc/codes"
 
 	"registrar/internal/connection"
 )
@@ -73,18 +72,6 @@ func isHandshake(err error) bool {
 	}
 	text := unavailable.Error()
 	return strings.Contains(text, "handshake failed") && (strings.Contains(text, "tls: ") || strings.Contains(text, "x509: "))
-}
-
-// isRefused tells whether Temporal has said that it will not do what it was asked for. Of any other error it may have done it.
-func isRefused(err error) bool {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return false
-	}
-	switch serviceerror.ToStatus(err).Code() {
-	case codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.NotFound, codes.FailedPrecondition, codes.Unimplemented:
-		return true
-	}
-	return false
 }
 
 // remedy is what to do about an error of Temporal; empty where the error says it all.

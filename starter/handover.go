@@ -38,7 +38,7 @@ type handle struct {
 }
 
 // handOver starts the registration, or joins the one of the same files that is running. Two starters of the same files take turns. What was
-// staged stays where the error is that Temporal does not answer, and what Temporal refused is not queued.
+// staged stays where the error is that Temporal does not answer; what Temporal refuses to start stays queued, and the error says so.
 func (s *starter) handOver(ctx context.Context, c client.Client, p *project, asked frozen) (h handle, err error) {
 	request := asked.Request()
 	unlock, err := snapshot.Lock(ctx, p.rootDir, snapshot.ShortKey(request.RegistrationKey))
@@ -55,10 +55,6 @@ func (s *starter) handOver(ctx context.Context, c client.Client, p *project, ask
 		h.runID, h.joined = found.runID, true
 		return h, p.join(ctx, asked, h)
 	}
-	before, err := asked.Before()
-	if err != nil {
-		return handle{}, err
-	}
 	folder, err := asked.Commit(ctx)
 	if err != nil {
 		return handle{}, err
@@ -68,8 +64,8 @@ func (s *starter) handOver(ctx context.Context, c client.Client, p *project, ask
 		return handle{}, err
 	}
 	h.runID, h.joined, err = s.handOverFolder(ctx, c, p, folder, found)
-	if isRefused(err) {
-		err = errors.Join(err, folder.Withdraw(before))
+	if err != nil && !isUnreachable(err) {
+		err = fmt.Errorf("%w; the files stay queued in %s: `starter flush`, or the next `starter register`, asks again", err, p.path(folder.Path()))
 	}
 	return h, err
 }

@@ -131,7 +131,7 @@ func TestTemporal(t *testing.T) {
 		"a watch tells each change":                     aWatchTellsEachChange,
 		"a watch draws its table anew":                  aWatchDrawsItsTableAnew,
 		"an unknown namespace has a remedy":             anUnknownNamespaceHasARemedy,
-		"a refused start queues nothing":                aRefusedStartQueuesNothing,
+		"a refused start stays queued, and says so":     aRefusedStartStaysQueuedAndSaysSo,
 		"an unknown workflow has a remedy":              anUnknownWorkflowHasARemedy,
 		"a doctor finds what Temporal lacks":            aDoctorFindsWhatTemporalLacks,
 		"a doctor finds an older worker":                aDoctorFindsAnOlderWorker,
@@ -416,14 +416,15 @@ func anUnknownNamespaceHasARemedy(s temporalSite) {
 	require.Contains(s.t, stderr.String(), "set TEMPORAL_NAMESPACE to one that is there, or make it: temporal operator namespace create --namespace risk")
 }
 
-func aRefusedStartQueuesNothing(s temporalSite) {
+func aRefusedStartStaysQueuedAndSaysSo(s temporalSite) {
 	root := projectOf(s.t, "refused")
 
 	a := s.starter("register", "--root", root, "--task-queue", strings.Repeat("q", 1001))
 
 	require.Equal(s.t, exitFailure, a.code, a.stdout)
 	require.Contains(s.t, a.stderr, "error: start workflow register/refused/")
-	require.Empty(s.t, queuedIn(s.t, root))
+	require.Contains(s.t, a.stderr, "the files stay queued in ")
+	require.Len(s.t, queuedIn(s.t, root), 1)
 }
 
 func anUnknownWorkflowHasARemedy(s temporalSite) {
