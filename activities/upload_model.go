@@ -64,7 +64,7 @@ type UploadModelResult struct {
 	SizeBytes int64 `json:"size_bytes"`
 	// Unpinned are packages of the model's environment whose version neither file nor setting tells.
 	Unpinned []string `json:"unpinned,omitempty"`
-	// Doubtful tells that an earlier attempt may have made another logged model.
+	// Doubtful tells that an earlier attempt, also one before a wait, may have made another logged model.
 	Doubtful bool `json:"doubtful,omitempty"`
 }
 
@@ -90,7 +90,7 @@ func (a *Activities) UploadModel(ctx context.Context, in UploadModelInput) (Uplo
 		id, _ := u.modelID.Load().(string)
 		return UploadModelResult{}, naming(id, u.ended(ctx, classify(ctx, err)))
 	}
-	result.Doubtful = activity.GetInfo(ctx).Attempt > 1
+	result.Doubtful = !isFirstAttempt(ctx, in.First)
 	return result, nil
 }
 

@@ -125,12 +125,24 @@ func TestUploadModel_AdoptsWhatAnEarlierAttemptMade(t *testing.T) {
 
 	require.NoError(t, err)
 	require.Equal(t, first, second)
+	require.True(t, second.Doubtful, "an attempt before the last wait may still make another one")
 	require.Len(t, p.server.LoggedModels(), 1)
 
 	in.Condemned = []string{first.ModelID}
 	third, err := execute[UploadModelResult](p, p.UploadModel, in)
 	require.NoError(t, err)
 	require.NotEqual(t, first.ModelID, third.ModelID)
+}
+
+func TestUploadModel_DoubtsNothingWhereItIsTheFirst(t *testing.T) {
+	p := newProject(t)
+	in := p.upload()
+	in.First = true
+
+	result, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+	require.NoError(t, err)
+	require.False(t, result.Doubtful)
 }
 
 func TestUploadModel_SeesThatAFileIsNotWhole(t *testing.T) {
