@@ -66,6 +66,12 @@ func applicationError(err error, kind string, detail failure.Detail) error {
 	return temporal.NewApplicationErrorWithOptions(err.Error()+advice(err), kind, options)
 }
 
+// isFinal tells whether a classified error ends a step that MLflow has served before: an expired credential, and a login page in between, are waited for.
+func isFinal(err error) bool {
+	failed, ok := errors.AsType[*temporal.ApplicationError](err)
+	return ok && failed.NonRetryable() && failed.Type() != failure.Unauthorized && failed.Type() != failure.Misdirected
+}
+
 // openIf is a classified error that leaves things open also where an earlier attempt did: of a step that fails, Temporal keeps the last attempt's error alone.
 func openIf(earlier bool, err error) error {
 	if !earlier {

@@ -96,8 +96,7 @@ func (a *Activities) UploadModel(ctx context.Context, in UploadModelInput) (Uplo
 
 // ended gives up an upload in parts that no other attempt will go on with: it was canceled, failed for good, or its execution was terminated.
 func (u *upload) ended(ctx context.Context, err error) error {
-	failed, ok := errors.AsType[*temporal.ApplicationError](err)
-	if temporal.IsCanceledError(err) || ok && failed.NonRetryable() || u.isOrphaned(ctx) {
+	if temporal.IsCanceledError(err) || isFinal(err) || u.isOrphaned(ctx) {
 		_ = endParts(ctx, u.client, u.folder, u.in.Run.RunID) // who ends the run, or registers these files again, tries once more
 	}
 	return err

@@ -233,19 +233,27 @@ type incompletePartsError struct{ err error }
 
 func (e *incompletePartsError) Error() string { return "upload in parts: " + e.err.Error() }
 
-// completeParts makes the parts the file. Where the answer is lost, or says that there is no such upload, the file tells.
+// completeParts makes the parts the file. Where the answer is lost, or says that there is no such upload, the file tells. Hours of upload are begun anew
+// only where the file is known not to be there: a login that expired, or a proxy that is busy, says nothing of the parts.
 func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
 	refused := u.client.CompleteMultipartUpload(ctx, p.ArtifactURI, p.File, p.Upload.UploadID, p.Done)
 	if refused == nil {
 		return nil
 	}
-	if there, err := u.isThere(ctx, p.ArtifactURI, p.File, p.SizeBytes); there && err == nil {
+	there, err := u.isThere(ctx, p.ArtifactURI, p.File, p.SizeBytes)
+	switch {
+	case there:
 		return nil
-	}
-	if isA[*mlflow.APIError](refused) {
+	case err == nil && mayLackUpload(refused):
 		return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{refused})
 	}
-	return refused
+	return storesError(refused)
+}
+
+// mayLackUpload tells whether MLflow answers so where its store does not know the upload. S3's NoSuchUpload is an error that MLflow does not catch, a 500.
+func mayLackUpload(err error) bool {
+	answer, ok := errors.AsType[*mlflow.APIError](err)
+	return ok && (answer.Status == http.StatusInternalServerError || mlflow.IsNotFound(err))
 }
 
 // isThere tells whether the file is complete: parts, and what breaks off, are not seen. Nobody but this generation writes there, and of the same copy.

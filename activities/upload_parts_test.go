@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -44,11 +46,14 @@ func (p *project) inParts(reached func()) {
 const partPath = "/store/1"
 
 // offerParts lets the server offer that files are uploaded in parts, of one part each, which goes to partPath; decide is asked about that, and all else.
-func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) {
+func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) { p.offerPartsAt(p.server.URL, decide) }
+
+// offerPartsAt offers the same of a store elsewhere.
+func (p *project) offerPartsAt(store string, decide func(*http.Request) mlflowtest.Fault) {
 	host, err := url.Parse(p.server.URL)
 	require.NoError(p.t, err)
 	p.TrustedHosts, p.PartBytes = []string{host.Host}, 1
-	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: p.server.URL + partPath, Number: 1}}})
+	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: store + partPath, Number: 1}}})
 	require.NoError(p.t, err)
 	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
 		switch {
@@ -61,6 +66,16 @@ func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) {
 		}
 		return decide(r)
 	})
+}
+
+// newStore is a store that takes every part.
+func newStore(t *testing.T) *httptest.Server {
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // what breaks off is seen by who sends
+		w.Header().Set("ETag", "e")
+	}))
+	t.Cleanup(store.Close)
+	return store
 }
 
 // aborts counts the requests to abort an upload.
@@ -207,6 +222,57 @@ func TestUploadModel_SendsTheFileWholeWhereTheAddressesOfItsPartsExpireAgainAndA
 	require.Nil(t, left, "forgotten when the upload has ended")
 	require.Equal(t, 2, p.creates())
 	require.Equal(t, mlflow.LoggedModelReady, p.server.LoggedModels()[0].Info.Status)
+}
+
+func TestUploadModel_KeepsThePartsWhereNobodyKnowsWhetherTheyAreTheFile(t *testing.T) {
+	const notFound = `{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such upload"}`
+	for name, c := range map[string]struct {
+		complete, list mlflowtest.Fault // answers; none: as the server does, which has no such file
+		kind           string
+		kept           bool
+	}{
+		"no such upload":                  {mlflowtest.Fault{Status: http.StatusInternalServerError}, mlflowtest.Fault{}, failure.Outage, false},
+		"no such upload, of other stores": {mlflowtest.Fault{Status: http.StatusNotFound, Body: notFound}, mlflowtest.Fault{}, failure.Outage, false},
+		"the store is down": {
+			mlflowtest.Fault{Status: http.StatusInternalServerError}, mlflowtest.Fault{Status: http.StatusInternalServerError}, failure.Outage, true,
+		},
+		"the login expired": {
+			mlflowtest.Fault{Status: http.StatusUnauthorized}, mlflowtest.Fault{Status: http.StatusUnauthorized}, failure.Unauthorized, true,
+		},
+		"the login expired for a moment": {mlflowtest.Fault{Status: http.StatusUnauthorized}, mlflowtest.Fault{}, failure.Unauthorized, true},
+		"a proxy is busy":                {mlflowtest.Fault{Status: http.StatusTooManyRequests}, mlflowtest.Fault{}, failure.Outage, true},
+		"a proxy has no MLflow":          {mlflowtest.Fault{Status: http.StatusServiceUnavailable}, mlflowtest.Fault{}, failure.Outage, true},
+		"a proxy lost the way":           {mlflowtest.Fault{Status: http.StatusNotFound}, mlflowtest.Fault{}, failure.Misdirected, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			in.First = true
+			p.offerPartsAt(newStore(t).URL, func(r *http.Request) mlflowtest.Fault {
+				switch {
+				case strings.Contains(r.URL.Path, "/mpu/complete/"):
+					return c.complete
+				case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/mlflow-artifacts/artifacts"):
+					return c.list
+				}
+				return mlflowtest.Fault{}
+			})
+			p.PartBytes = p.frozen.Request.Model.SizeBytes / 2
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, err, &application)
+			require.Equal(t, c.kind, application.Type())
+			folder, err := p.folder(in.Project)
+			require.NoError(t, err)
+			defer folder.Close()
+			left, err := readParts(folder)
+			require.NoError(t, err)
+			require.Equal(t, c.kept, left != nil, "the next attempt completes")
+			require.Equal(t, !c.kept, p.aborts() > 0)
+		})
+	}
 }
 
 func TestFinishRun_AbortsTheUploadThatItsRunLeaves(t *testing.T) {
