@@ -113,7 +113,7 @@ func (a *Activities) ProbeMLflow(ctx context.Context, in ProbeMLflowInput) error
 	return retried(a.probe(ctx, in.Server, in.Credentials))
 }
 
-// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a folder that is gone or a token that
+// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a .env that cannot be read or a token that
 // expired, is no such reason for the others.
 func (a *Activities) probe(ctx context.Context, server Server, credentials bool) error {
 	err := classify(ctx, a.serves(ctx, server))
