@@ -48,7 +48,9 @@ func (p *project) inParts(reached func()) {
 const partPath = "/store/1"
 
 // offerParts lets the server offer that files are uploaded in parts, of one part each, which goes to partPath; decide is asked about that, and all else.
-func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) { p.offerPartsAt(p.server.URL, decide) }
+func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) {
+	p.offerPartsAt(p.server.URL, decide)
+}
 
 // offerPartsAt offers the same of a store elsewhere.
 func (p *project) offerPartsAt(store string, decide func(*http.Request) mlflowtest.Fault) {
