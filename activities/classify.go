@@ -136,6 +136,9 @@ func kindOf(err error) (string, failure.Detail) {
 		return failure.BadInput, failure.Detail{}
 	case isA[*config.Error](err), errors.Is(err, mlflow.ErrArtifactsNotProxied):
 		return failure.Configuration, failure.Detail{}
+	case isA[*deletedRunError](err):
+		open.Layer = "http"
+		return failure.Gone, open
 	case isAnswer:
 		return kindOfAnswer(answer, open)
 	case isTransport && transport.Layer == mlflow.LayerAuth:

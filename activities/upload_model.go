@@ -88,11 +88,30 @@ func (a *Activities) UploadModel(ctx context.Context, in UploadModelInput) (Uplo
 	result, err := u.run(ctx)
 	if err != nil {
 		id, _ := u.modelID.Load().(string)
-		return UploadModelResult{}, naming(id, u.ended(ctx, classify(ctx, err)))
+		return UploadModelResult{}, naming(id, u.ended(ctx, classify(ctx, u.orDeleted(ctx, err))))
 	}
 	result.Doubtful = !isFirstAttempt(ctx, in.First)
 	return result, nil
 }
+
+// orDeleted is a refusal, or that the run was deleted where that is why: MLflow keeps a deleted run for a while, and answers 400 to what changes it.
+func (u *upload) orDeleted(ctx context.Context, refused error) error {
+	if !mlflow.IsInvalid(refused) {
+		return refused
+	}
+	run, err := u.client.GetRun(ctx, u.in.Run.RunID)
+	if err != nil || run.Info.LifecycleStage != mlflow.LifecycleDeleted {
+		return refused
+	}
+	return &deletedRunError{refused}
+}
+
+// deletedRunError: somebody deleted the run. Another one is made.
+type deletedRunError struct{ err error }
+
+func (e *deletedRunError) Error() string { return "the run was deleted: " + e.err.Error() }
+
+func (e *deletedRunError) Unwrap() error { return e.err }
 
 // ended gives up an upload in parts that no other attempt will go on with: it was canceled, failed for good, or its execution was terminated.
 func (u *upload) ended(ctx context.Context, err error) error {

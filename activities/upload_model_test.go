@@ -145,6 +145,34 @@ func TestUploadModel_DoubtsNothingWhereItIsTheFirst(t *testing.T) {
 	require.False(t, result.Doubtful)
 }
 
+func TestUploadModel_TellsADeletedRunFromARefusal(t *testing.T) {
+	for name, c := range map[string]struct {
+		deleted bool
+		kind    string
+	}{"deleted": {true, failure.Gone}, "refused": {false, failure.Refused}} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			if c.deleted {
+				require.NoError(t, p.client().DeleteRun(t.Context(), in.Run.RunID))
+			} else {
+				p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+					if strings.HasSuffix(r.URL.Path, "/runs/log-batch") {
+						return mlflowtest.Fault{Status: http.StatusBadRequest, Body: `{"error_code": "INVALID_PARAMETER_VALUE", "message": "no"}`}
+					}
+					return mlflowtest.Fault{}
+				})
+			}
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, err, &application)
+			require.Equal(t, c.kind, application.Type())
+		})
+	}
+}
+
 func TestUploadModel_SeesThatAFileIsNotWhole(t *testing.T) {
 	p := newProject(t)
 	in := p.upload()
