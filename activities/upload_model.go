@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"path"
 	"slices"
@@ -300,6 +301,9 @@ func (u *upload) logParamsAndMetrics(ctx context.Context, t target) error {
 	for _, m := range metrics.Numbers() {
 		batch = append(batch, mlflow.Metric{Key: m.Name, Value: m.Value, Timestamp: u.in.LoggedAt.UnixMilli(), ModelID: t.modelID})
 	}
+	if batch, err = u.withoutLoggedNaN(ctx, batch); err != nil {
+		return err
+	}
 	params, more := u.params()
 	first := batch[:min(len(batch), metricsPerBatch)]
 	if err := u.client.LogBatch(ctx, mlflow.LogBatchRequest{RunID: u.in.Run.RunID, Params: params, Metrics: first}); err != nil {
@@ -317,6 +321,25 @@ func (u *upload) logParamsAndMetrics(ctx context.Context, t target) error {
 	}
 	return nil
 }
+
+// withoutLoggedNaN leaves out each NaN that the run has from an earlier attempt. MLflow before 3.17 finds what is repeated by its value (_log_metrics of
+// mlflow/store/tracking/sqlalchemy_store.py): it does not find NaN, which equals nothing, inserts it again, and answers 400.
+func (u *upload) withoutLoggedNaN(ctx context.Context, metrics []mlflow.Metric) ([]mlflow.Metric, error) {
+	if isFirstAttempt(ctx, u.in.First) || !slices.ContainsFunc(metrics, isNaN) {
+		return metrics, nil
+	}
+	run, err := u.client.GetRun(ctx, u.in.Run.RunID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(metrics, func(m mlflow.Metric) bool {
+		return isNaN(m) && slices.ContainsFunc(run.Data.Metrics, func(logged mlflow.Metric) bool {
+			return logged.Key == m.Key && logged.Timestamp == m.Timestamp && isNaN(logged)
+		})
+	}), nil
+}
+
+func isNaN(m mlflow.Metric) bool { return math.IsNaN(m.Value) }
 
 // params are those of the run and behind them the hyperparameters, as many as fit into one request, and those that do not.
 func (u *upload) params() (first, more []mlflow.Param) {

@@ -3,11 +3,14 @@ package activities
 import (
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -259,6 +262,32 @@ func TestUploadModel_LogsMoreMetricsThanOneRequestTakes(t *testing.T) {
 	require.Len(t, p.server.LoggedModels(), 1)
 	require.Len(t, p.server.LoggedModels()[0].Data.Metrics, n)
 	require.Len(t, p.server.MetricHistory(in.Run.RunID), n, "each once, though some were sent twice")
+}
+
+func TestUploadModel_LogsANaNOnce(t *testing.T) {
+	p := newProject(t)
+	p.write("metrics.json", `{"roc_auc": 0.75, "skew": NaN, "later": NaN}`)
+	in := p.upload()
+	require.NoError(t, p.client().LogBatch(t.Context(), mlflow.LogBatchRequest{RunID: in.Run.RunID, Metrics: []mlflow.Metric{
+		{Key: "roc_auc", Value: 0.75, Timestamp: in.LoggedAt.UnixMilli()},
+		{Key: "skew", Value: math.NaN(), Timestamp: in.LoggedAt.UnixMilli()},
+	}}))
+	var sent atomic.Pointer[string]
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if strings.HasSuffix(r.URL.Path, "/runs/log-batch") {
+			body, _ := io.ReadAll(r.Body)
+			text := string(body)
+			sent.Store(&text)
+		}
+		return mlflowtest.Fault{}
+	})
+
+	_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+	require.NoError(t, err)
+	require.Contains(t, *sent.Load(), "roc_auc")
+	require.Contains(t, *sent.Load(), "later")
+	require.NotContains(t, *sent.Load(), "skew", "MLflow 2.22 to 3.9 refuse it a second time")
 }
 
 func TestUploadModel_LogsFewMetricsTogetherWithTheParams(t *testing.T) {
