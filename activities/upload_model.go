@@ -144,9 +144,7 @@ func naming(modelID string, err error) error {
 		return temporal.NewCanceledError(failure.Detail{ModelID: modelID})
 	}
 	if failed, ok := errors.AsType[*temporal.ApplicationError](err); ok && failed.NonRetryable() {
-		kind, detail := kindOf(failed.Unwrap())
-		detail.ModelID = modelID
-		return applicationError(failed.Unwrap(), kind, detail)
+		return detailed(err, func(detail *failure.Detail) { detail.ModelID = modelID })
 	}
 	return err
 }

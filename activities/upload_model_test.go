@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -94,6 +95,24 @@ func TestUploadModel_CanceledNamesTheLoggedModel(t *testing.T) {
 	var detail failure.Detail
 	require.NoError(t, canceled.Details(&detail))
 	require.Equal(t, p.server.LoggedModels()[0].Info.ModelID, detail.ModelID)
+}
+
+func TestNaming_AddsTheLoggedModelToWhatIsKnown(t *testing.T) {
+	for name, failed := range map[string]error{
+		"with a cause": applicationError(errors.New("no"), failure.Gone, failure.Detail{Layer: "http"}),
+		"without one":  temporal.NewNonRetryableApplicationError("no", failure.Gone, nil, failure.Detail{Layer: "http"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, naming("m-1", failed), &application)
+			require.Equal(t, failure.Gone, application.Type())
+			require.Equal(t, "no", application.Message())
+			require.True(t, application.NonRetryable())
+			var detail failure.Detail
+			require.NoError(t, application.Details(&detail))
+			require.Equal(t, failure.Detail{Layer: "http", ModelID: "m-1"}, detail)
+		})
+	}
 }
 
 func TestUploadModel_NeverSendsACopyThatChanged(t *testing.T) {
