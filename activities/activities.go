@@ -87,10 +87,14 @@ const (
 	NoVersion = "none"
 )
 
-// environment is the worker's environment with the project's .env file beneath it.
+// environment is the worker's environment with the project's .env file beneath it. A folder that is gone has none: a checkout may be removed while
+// what only speaks to MLflow is still to come.
 func (a *Activities) environment(root string) (config.Environment, error) {
 	e := config.Environment{Process: a.Process}
 	dir, err := a.Roots.OpenRoot(root)
+	if isAbsent(err) {
+		return e, nil
+	}
 	if err != nil {
 		return e, err
 	}

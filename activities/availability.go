@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
@@ -113,7 +114,7 @@ func (a *Activities) ProbeMLflow(ctx context.Context, in ProbeMLflowInput) error
 	return retried(a.probe(ctx, in.Server, in.Credentials))
 }
 
-// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a folder that is gone or a token that
+// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a .env that cannot be read or a token that
 // expired, is no such reason for the others.
 func (a *Activities) probe(ctx context.Context, server Server, credentials bool) error {
 	err := classify(ctx, a.serves(ctx, server))
@@ -169,8 +170,7 @@ func (a *Activities) WakeWaiting(ctx context.Context, in WakeInput) (WakeResult,
 				return WakeResult{Woken: next}, nil
 			}
 		}
-		w := in.Waiters[next]
-		if err := temporalClient.SignalWorkflow(ctx, w.WorkflowID, w.RunID, in.Signal, w.Nonce); err != nil && !isNotFound(err) {
+		if err := wake(ctx, temporalClient, in.Signal, in.Waiters[next]); err != nil {
 			return WakeResult{}, err
 		}
 		activity.RecordHeartbeat(ctx, next+1)
@@ -181,4 +181,23 @@ func (a *Activities) WakeWaiting(ctx context.Context, in WakeInput) (WakeResult,
 		}
 	}
 	return WakeResult{Woken: len(in.Waiters)}, nil
+}
+
+// signaler is what wakes a workflow, a Temporal client.
+type signaler interface {
+	SignalWorkflow(ctx context.Context, workflowID, runID, signalName string, arg any) error
+}
+
+// wake wakes one registration. One that has ended needs it no more, and one that has had as many signals as an execution takes (10,000) cannot be woken:
+// nobody behind it shall wait for it.
+func wake(ctx context.Context, temporalClient signaler, signal string, w Waiter) error {
+	err := temporalClient.SignalWorkflow(ctx, w.WorkflowID, w.RunID, signal, w.Nonce)
+	switch {
+	case isNotFound(err):
+		return nil
+	case isA[*serviceerror.InvalidArgument](err):
+		activity.GetLogger(ctx).Warn("a waiting registration takes no signal, and is not woken", "workflow_id", w.WorkflowID, "error", err)
+		return nil
+	}
+	return err
 }

@@ -34,29 +34,31 @@ func TestCheckMLflowHealth_TellsAServerWithoutLoggedModelsByTheirAbsence(t *test
 
 func TestProbeMLflow_KeepsNobodyWaitingForWhatIsOneProjectsOwn(t *testing.T) {
 	for name, c := range map[string]struct {
-		server  func(Server) Server
+		project func(*project)
 		fault   mlflowtest.Fault
 		answers bool
+		own     bool // also to who waits for the project's credentials
 	}{
-		"its folder is gone":          {func(s Server) Server { s.Root += "/gone"; return s }, mlflowtest.Fault{}, true},
-		"its token expired":           {nil, mlflowtest.Fault{Status: http.StatusUnauthorized}, true},
-		"MLflow is down":              {nil, mlflowtest.Fault{Status: http.StatusServiceUnavailable}, false},
-		"a login page is in between":  {nil, mlflowtest.Fault{Status: http.StatusFound}, false},
-		"the registry is not allowed": {nil, mlflowtest.Fault{Status: http.StatusForbidden}, true},
+		"its folder is gone":          {func(p *project) { p.root += "/gone" }, mlflowtest.Fault{}, true, true}, // nor has it credentials
+		"its .env is no text":         {func(p *project) { p.write(".env", "\xff") }, mlflowtest.Fault{}, true, false},
+		"its token expired":           {nil, mlflowtest.Fault{Status: http.StatusUnauthorized}, true, false},
+		"MLflow is down":              {nil, mlflowtest.Fault{Status: http.StatusServiceUnavailable}, false, false},
+		"a login page is in between":  {nil, mlflowtest.Fault{Status: http.StatusFound}, false, false},
+		"the registry is not allowed": {nil, mlflowtest.Fault{Status: http.StatusForbidden}, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProject(t)
-			server := p.tracked()
-			if c.server != nil {
-				server = c.server(server)
+			if c.project != nil {
+				c.project(p)
 			}
+			server := p.tracked()
 			p.server.Intercept(func(*http.Request) mlflowtest.Fault { return c.fault })
 
 			_, err := p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: server})
 			require.Equal(t, c.answers, err == nil, "%v", err)
 
 			_, err = p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: server, Credentials: true})
-			require.Error(t, err, "who waits for the project's credentials")
+			require.Equal(t, c.own, err == nil, "%v", err)
 		})
 	}
 }

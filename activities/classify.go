@@ -66,6 +66,35 @@ func applicationError(err error, kind string, detail failure.Detail) error {
 	return temporal.NewApplicationErrorWithOptions(err.Error()+advice(err), kind, options)
 }
 
+// isFinal tells whether a classified error ends a step that MLflow has served before: an expired credential, and a login page in between, are waited for.
+func isFinal(err error) bool {
+	failed, ok := errors.AsType[*temporal.ApplicationError](err)
+	return ok && failed.NonRetryable() && failed.Type() != failure.Unauthorized && failed.Type() != failure.Misdirected
+}
+
+// openIf is a classified error that leaves things open also where an earlier attempt did: of a step that fails, Temporal keeps the last attempt's error alone.
+func openIf(earlier bool, err error) error {
+	if !earlier {
+		return err
+	}
+	return detailed(err, func(detail *failure.Detail) { detail.Open = true })
+}
+
+// detailed is a classified error with another detail. A cancellation stays as it is.
+func detailed(err error, change func(*failure.Detail)) error {
+	failed, ok := errors.AsType[*temporal.ApplicationError](err)
+	if !ok {
+		return err
+	}
+	var detail failure.Detail
+	// An error without detail gives the zero detail, which says nothing.
+	_ = failed.Details(&detail)
+	change(&detail)
+	return temporal.NewApplicationErrorWithOptions(failed.Message(), failed.Type(), temporal.ApplicationErrorOptions{
+		NonRetryable: failed.NonRetryable(), Cause: failed.Unwrap(), Details: []any{detail}, NextRetryDelay: failed.NextRetryDelay(), Category: failed.Category(),
+	})
+}
+
 // lostHeartbeatError: Temporal did not take a heartbeat within a second, and the SDK ends the attempt, as it does when the registration is canceled. Nobody
 // has canceled it: the next attempt goes on.
 type lostHeartbeatError struct{ err error }
@@ -107,6 +136,9 @@ func kindOf(err error) (string, failure.Detail) {
 		return failure.BadInput, failure.Detail{}
 	case isA[*config.Error](err), errors.Is(err, mlflow.ErrArtifactsNotProxied):
 		return failure.Configuration, failure.Detail{}
+	case isA[*deletedRunError](err):
+		open.Layer = "http"
+		return failure.Gone, open
 	case isAnswer:
 		return kindOfAnswer(answer, open)
 	case isTransport && transport.Layer == mlflow.LayerAuth:

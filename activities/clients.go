@@ -54,7 +54,10 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Clients.keep(server, c)
+	if dir, err := a.Roots.OpenRoot(server.Root); err == nil { // when the folder is back, its .env may name a workspace
+		a.Clients.keep(server, c)
+		_ = dir.Close()
+	}
 	return c, nil
 }
 

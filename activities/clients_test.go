@@ -75,6 +75,24 @@ func TestClients_AreKeptForSomeProjectsAndServeAll(t *testing.T) {
 	require.NoError(t, err, "who has one goes on")
 }
 
+func TestClients_ServeAProjectWhoseFolderIsGone(t *testing.T) {
+	p := newProject(t)
+	p.makes(keyed(owner))
+	server := Server{TrackingURI: p.server.URL, Root: filepath.Join(p.root, "checkout")}
+
+	promoted, err := execute[PromoteVersionResult](p, p.PromoteVersion, PromoteVersionInput{Server: server, ModelName: "credit", Version: "1"})
+
+	require.NoError(t, err)
+	require.True(t, promoted.Promoted)
+	_, err = execute[SweepResult](p, p.Sweep, SweepInput{Server: server, Owner: keyed(owner), LoggedModels: true})
+	require.NoError(t, err)
+	p.write("checkout/.env", "MLFLOW_WORKSPACE=team\n")
+	_, err = execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: server})
+	require.NoError(t, err)
+	sent := p.server.Requests()
+	require.Equal(t, "team", sent[len(sent)-1].Header.Get("X-MLFLOW-WORKSPACE"), "the folder is back")
+}
+
 func TestCredentials_AreNotSentAlongARedirect(t *testing.T) {
 	p := newProject(t)
 	elsewhere := mlflowtest.NewServer(t)

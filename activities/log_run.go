@@ -6,8 +6,6 @@ import (
 	"path"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-
 	"registrar/config"
 	"registrar/internal/gate"
 	"registrar/internal/mlflow"
@@ -48,7 +46,7 @@ type LogRunResult struct {
 	ArtifactURI string `json:"artifact_uri"`
 	// Params say what the run registers. They are logged on it together with the metrics, and stand on the logged model.
 	Params []mlflow.Param `json:"params"`
-	// Doubtful tells that an earlier attempt may have made another run.
+	// Doubtful tells that an earlier attempt, also one before a wait, may have made another run.
 	Doubtful bool `json:"doubtful,omitempty"`
 }
 
@@ -75,7 +73,7 @@ func (a *Activities) LogRun(ctx context.Context, in LogRunInput) (LogRunResult, 
 		ExperimentID: run.Info.ExperimentID,
 		ArtifactURI:  run.Info.ArtifactURI,
 		Params:       runParams(in, request),
-		Doubtful:     activity.GetInfo(ctx).Attempt > 1,
+		Doubtful:     !isFirstAttempt(ctx, in.First),
 	}, nil
 }
 

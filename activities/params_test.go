@@ -18,7 +18,7 @@ func TestUpload_LogsTheOutermostHyperparametersFirst(t *testing.T) {
 		Run: LogRunResult{Params: own},
 		Model: modelfile.Info{Params: map[string]string{
 			"clf__max_depth": "None", "verbose": "False", "clf__criterion": "'gini'", "memory": "None", "clf__estimator__C": "1.0",
-			"min_roc_auc": "0.1", "registrar.version": "7", "a\nb": "1",
+			"min_roc_auc": "0.1", "registrar.version": "7", "a\nb": "1", "a//b__C": "1", "/a": "1", "./a": "1",
 		}},
 	}}
 	first, more := u.params()

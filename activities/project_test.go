@@ -9,7 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"registrar/internal/confine"
 	"registrar/internal/mlflow"
@@ -62,6 +64,26 @@ func execute[Result any](p *project, activity, input any) (result Result, err er
 		return result, err
 	}
 	return result, value.Get(&result)
+}
+
+// tryOften runs an activity as a workflow does, with as many attempts at most, and returns its result.
+func tryOften[Result any](p *project, attempts int32, activity, input any) (result Result, err error) {
+	p.t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestWorkflowEnvironment()
+	env.RegisterActivity(p.Activities)
+	env.ExecuteWorkflow(func(ctx workflow.Context) (result Result, err error) {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: attempts},
+		})
+		err = workflow.ExecuteActivity(ctx, activity, input).Get(ctx, &result)
+		return result, err
+	})
+	if err := env.GetWorkflowError(); err != nil {
+		return result, err
+	}
+	return result, env.GetWorkflowResult(&result)
 }
 
 // load reads the project's settings.

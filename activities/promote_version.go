@@ -47,7 +47,7 @@ func (a *Activities) PromoteVersion(ctx context.Context, in PromoteVersionInput)
 	defer heartbeats(ctx, nothing)()
 	result, err := promote(ctx, client, in)
 	result.Doubtful = activity.GetInfo(ctx).Attempt > 1
-	return result, classify(ctx, err)
+	return result, openIf(result.Doubtful, classify(ctx, err))
 }
 
 func promote(ctx context.Context, client *mlflow.Client, in PromoteVersionInput) (PromoteVersionResult, error) {

@@ -1,11 +1,17 @@
 package activities
 
 import (
+	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
 
+	"registrar/internal/failure"
 	"registrar/internal/mlflow"
+	"registrar/internal/mlflow/mlflowtest"
 )
 
 func (p *project) promote(version string) PromoteVersionResult {
@@ -63,4 +69,40 @@ func TestPromoteVersion_SaysThatTheVersionWasDeleted(t *testing.T) {
 	require.NoError(t, p.client().DeleteModelVersion(t.Context(), "credit", "1"))
 
 	require.Equal(t, PromoteVersionResult{Deleted: true}, p.promote("1"))
+}
+
+func TestPromoteVersion_KeepsTheDoubtOfEarlierAttemptsWhereItFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		attempts int32
+		open     bool
+	}{
+		"refused at once":           {1, false},
+		"refused after a lost word": {2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			p.makes(keyed(owner))
+			var stages atomic.Int32
+			p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+				switch {
+				case !strings.HasSuffix(r.URL.Path, "/transition-stage"):
+					return mlflowtest.Fault{}
+				case stages.Add(1) < c.attempts:
+					return mlflowtest.Fault{Drop: true} // and may be applied late
+				}
+				return mlflowtest.Fault{Status: http.StatusUnauthorized}
+			})
+
+			_, err := tryOften[PromoteVersionResult](p, 3, p.PromoteVersion, PromoteVersionInput{Server: p.tracked(), ModelName: "credit", Version: "1"})
+
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, err, &application)
+			require.Equal(t, failure.Unauthorized, application.Type())
+			require.True(t, application.NonRetryable())
+			var detail failure.Detail
+			require.NoError(t, application.Details(&detail))
+			require.Equal(t, failure.Detail{Layer: "auth", Open: c.open}, detail)
+			require.Equal(t, c.attempts, stages.Load())
+		})
+	}
 }

@@ -171,6 +171,7 @@ func (a *Activities) freeze(ctx context.Context, in SnapshotModelInput, progress
 	if err != nil {
 		return "", err
 	}
+	defer func() { _ = staged.Discard() }() // nothing is there where it was committed; what stays otherwise is garbage, and is collected
 	unlock, err := snapshot.Lock(ctx, rootDir, snapshot.ShortKey(staged.Request().RegistrationKey))
 	if err != nil {
 		return "", err
@@ -182,7 +183,6 @@ func (a *Activities) freeze(ctx context.Context, in SnapshotModelInput, progress
 	}()
 	execution := activity.GetInfo(ctx).WorkflowExecution
 	if err := a.isNobodyElses(ctx, rootDir, staged.Request(), execution.ID); err != nil {
-		_ = staged.Discard() // what stays of it is garbage, and is collected
 		return "", err
 	}
 	folder, err := staged.Commit(ctx)

@@ -219,3 +219,28 @@ func TestSnapshotModel_LeavesAloneWhatAnotherWorkflowRegisters(t *testing.T) {
 	running = false
 	require.NoError(t, p.freeze(), "it has ended")
 }
+
+func TestSnapshotModel_LeavesNoStagedCopyWhereItFails(t *testing.T) {
+	for name, inTheWay := range map[string]func(t *testing.T, registrations, key string){
+		"it cannot be locked": func(t *testing.T, registrations, key string) {
+			require.NoError(t, os.Mkdir(filepath.Join(registrations, ".lock-"+key), 0o700))
+		},
+		"it cannot be committed": func(t *testing.T, registrations, key string) {
+			require.NoError(t, os.RemoveAll(filepath.Join(registrations, key)))
+			require.NoError(t, os.WriteFile(filepath.Join(registrations, key), nil, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			require.NoError(t, p.freeze())
+			registrations := filepath.Join(p.root, "out/registrations")
+			inTheWay(t, registrations, snapshot.ShortKey(p.frozen.Request.RegistrationKey))
+
+			require.Error(t, p.freeze())
+
+			left, err := filepath.Glob(filepath.Join(registrations, ".staging-*"))
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}

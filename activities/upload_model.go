@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"path"
 	"slices"
@@ -64,7 +65,7 @@ type UploadModelResult struct {
 	SizeBytes int64 `json:"size_bytes"`
 	// Unpinned are packages of the model's environment whose version neither file nor setting tells.
 	Unpinned []string `json:"unpinned,omitempty"`
-	// Doubtful tells that an earlier attempt may have made another logged model.
+	// Doubtful tells that an earlier attempt, also one before a wait, may have made another logged model.
 	Doubtful bool `json:"doubtful,omitempty"`
 }
 
@@ -88,16 +89,34 @@ func (a *Activities) UploadModel(ctx context.Context, in UploadModelInput) (Uplo
 	result, err := u.run(ctx)
 	if err != nil {
 		id, _ := u.modelID.Load().(string)
-		return UploadModelResult{}, naming(id, u.ended(ctx, classify(ctx, err)))
+		return UploadModelResult{}, naming(id, u.ended(ctx, classify(ctx, u.orDeleted(ctx, err))))
 	}
-	result.Doubtful = activity.GetInfo(ctx).Attempt > 1
+	result.Doubtful = !isFirstAttempt(ctx, in.First)
 	return result, nil
 }
 
+// orDeleted is a refusal, or that the run was deleted where that is why: MLflow keeps a deleted run for a while, and answers 400 to what changes it.
+func (u *upload) orDeleted(ctx context.Context, refused error) error {
+	if !mlflow.IsInvalid(refused) {
+		return refused
+	}
+	run, err := u.client.GetRun(ctx, u.in.Run.RunID)
+	if err != nil || run.Info.LifecycleStage != mlflow.LifecycleDeleted {
+		return refused
+	}
+	return &deletedRunError{refused}
+}
+
+// deletedRunError: somebody deleted the run. Another one is made.
+type deletedRunError struct{ err error }
+
+func (e *deletedRunError) Error() string { return "the run was deleted: " + e.err.Error() }
+
+func (e *deletedRunError) Unwrap() error { return e.err }
+
 // ended gives up an upload in parts that no other attempt will go on with: it was canceled, failed for good, or its execution was terminated.
 func (u *upload) ended(ctx context.Context, err error) error {
-	failed, ok := errors.AsType[*temporal.ApplicationError](err)
-	if temporal.IsCanceledError(err) || ok && failed.NonRetryable() || u.isOrphaned(ctx) {
+	if temporal.IsCanceledError(err) || isFinal(err) || u.isOrphaned(ctx) {
 		_ = endParts(ctx, u.client, u.folder, u.in.Run.RunID) // who ends the run, or registers these files again, tries once more
 	}
 	return err
@@ -125,9 +144,7 @@ func naming(modelID string, err error) error {
 		return temporal.NewCanceledError(failure.Detail{ModelID: modelID})
 	}
 	if failed, ok := errors.AsType[*temporal.ApplicationError](err); ok && failed.NonRetryable() {
-		kind, detail := kindOf(failed.Unwrap())
-		detail.ModelID = modelID
-		return applicationError(failed.Unwrap(), kind, detail)
+		return detailed(err, func(detail *failure.Detail) { detail.ModelID = modelID })
 	}
 	return err
 }
@@ -282,6 +299,9 @@ func (u *upload) logParamsAndMetrics(ctx context.Context, t target) error {
 	for _, m := range metrics.Numbers() {
 		batch = append(batch, mlflow.Metric{Key: m.Name, Value: m.Value, Timestamp: u.in.LoggedAt.UnixMilli(), ModelID: t.modelID})
 	}
+	if batch, err = u.withoutLoggedNaN(ctx, batch); err != nil {
+		return err
+	}
 	params, more := u.params()
 	first := batch[:min(len(batch), metricsPerBatch)]
 	if err := u.client.LogBatch(ctx, mlflow.LogBatchRequest{RunID: u.in.Run.RunID, Params: params, Metrics: first}); err != nil {
@@ -299,6 +319,25 @@ func (u *upload) logParamsAndMetrics(ctx context.Context, t target) error {
 	}
 	return nil
 }
+
+// withoutLoggedNaN leaves out each NaN that the run has from an earlier attempt. MLflow before 3.17 finds what is repeated by its value (_log_metrics of
+// mlflow/store/tracking/sqlalchemy_store.py): it does not find NaN, which equals nothing, inserts it again, and answers 400.
+func (u *upload) withoutLoggedNaN(ctx context.Context, metrics []mlflow.Metric) ([]mlflow.Metric, error) {
+	if isFirstAttempt(ctx, u.in.First) || !slices.ContainsFunc(metrics, isNaN) {
+		return metrics, nil
+	}
+	run, err := u.client.GetRun(ctx, u.in.Run.RunID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(metrics, func(m mlflow.Metric) bool {
+		return isNaN(m) && slices.ContainsFunc(run.Data.Metrics, func(logged mlflow.Metric) bool {
+			return logged.Key == m.Key && logged.Timestamp == m.Timestamp && isNaN(logged)
+		})
+	}), nil
+}
+
+func isNaN(m mlflow.Metric) bool { return math.IsNaN(m.Value) }
 
 // params are those of the run and behind them the hyperparameters, as many as fit into one request, and those that do not.
 func (u *upload) params() (first, more []mlflow.Param) {

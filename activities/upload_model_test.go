@@ -2,12 +2,16 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -93,6 +97,24 @@ func TestUploadModel_CanceledNamesTheLoggedModel(t *testing.T) {
 	require.Equal(t, p.server.LoggedModels()[0].Info.ModelID, detail.ModelID)
 }
 
+func TestNaming_AddsTheLoggedModelToWhatIsKnown(t *testing.T) {
+	for name, failed := range map[string]error{
+		"with a cause": applicationError(errors.New("no"), failure.Gone, failure.Detail{Layer: "http"}),
+		"without one":  temporal.NewNonRetryableApplicationError("no", failure.Gone, nil, failure.Detail{Layer: "http"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, naming("m-1", failed), &application)
+			require.Equal(t, failure.Gone, application.Type())
+			require.Equal(t, "no", application.Message())
+			require.True(t, application.NonRetryable())
+			var detail failure.Detail
+			require.NoError(t, application.Details(&detail))
+			require.Equal(t, failure.Detail{Layer: "http", ModelID: "m-1"}, detail)
+		})
+	}
+}
+
 func TestUploadModel_NeverSendsACopyThatChanged(t *testing.T) {
 	p := newProject(t)
 	in := p.upload()
@@ -125,12 +147,52 @@ func TestUploadModel_AdoptsWhatAnEarlierAttemptMade(t *testing.T) {
 
 	require.NoError(t, err)
 	require.Equal(t, first, second)
+	require.True(t, second.Doubtful, "an attempt before the last wait may still make another one")
 	require.Len(t, p.server.LoggedModels(), 1)
 
 	in.Condemned = []string{first.ModelID}
 	third, err := execute[UploadModelResult](p, p.UploadModel, in)
 	require.NoError(t, err)
 	require.NotEqual(t, first.ModelID, third.ModelID)
+}
+
+func TestUploadModel_DoubtsNothingWhereItIsTheFirst(t *testing.T) {
+	p := newProject(t)
+	in := p.upload()
+	in.First = true
+
+	result, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+	require.NoError(t, err)
+	require.False(t, result.Doubtful)
+}
+
+func TestUploadModel_TellsADeletedRunFromARefusal(t *testing.T) {
+	for name, c := range map[string]struct {
+		deleted bool
+		kind    string
+	}{"deleted": {true, failure.Gone}, "refused": {false, failure.Refused}} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			if c.deleted {
+				require.NoError(t, p.client().DeleteRun(t.Context(), in.Run.RunID))
+			} else {
+				p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+					if strings.HasSuffix(r.URL.Path, "/runs/log-batch") {
+						return mlflowtest.Fault{Status: http.StatusBadRequest, Body: `{"error_code": "INVALID_PARAMETER_VALUE", "message": "no"}`}
+					}
+					return mlflowtest.Fault{}
+				})
+			}
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, err, &application)
+			require.Equal(t, c.kind, application.Type())
+		})
+	}
 }
 
 func TestUploadModel_SeesThatAFileIsNotWhole(t *testing.T) {
@@ -219,6 +281,32 @@ func TestUploadModel_LogsMoreMetricsThanOneRequestTakes(t *testing.T) {
 	require.Len(t, p.server.LoggedModels(), 1)
 	require.Len(t, p.server.LoggedModels()[0].Data.Metrics, n)
 	require.Len(t, p.server.MetricHistory(in.Run.RunID), n, "each once, though some were sent twice")
+}
+
+func TestUploadModel_LogsANaNOnce(t *testing.T) {
+	p := newProject(t)
+	p.write("metrics.json", `{"roc_auc": 0.75, "skew": NaN, "later": NaN}`)
+	in := p.upload()
+	require.NoError(t, p.client().LogBatch(t.Context(), mlflow.LogBatchRequest{RunID: in.Run.RunID, Metrics: []mlflow.Metric{
+		{Key: "roc_auc", Value: 0.75, Timestamp: in.LoggedAt.UnixMilli()},
+		{Key: "skew", Value: math.NaN(), Timestamp: in.LoggedAt.UnixMilli()},
+	}}))
+	var sent atomic.Pointer[string]
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if strings.HasSuffix(r.URL.Path, "/runs/log-batch") {
+			body, _ := io.ReadAll(r.Body)
+			text := string(body)
+			sent.Store(&text)
+		}
+		return mlflowtest.Fault{}
+	})
+
+	_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+	require.NoError(t, err)
+	require.Contains(t, *sent.Load(), "roc_auc")
+	require.Contains(t, *sent.Load(), "later")
+	require.NotContains(t, *sent.Load(), "skew", "MLflow 2.22 to 3.9 refuse it a second time")
 }
 
 func TestUploadModel_LogsFewMetricsTogetherWithTheParams(t *testing.T) {

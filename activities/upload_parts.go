@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,10 @@ const maxParts = 500
 // hold (S3: an hour); an upload that takes longer itself would begin anew for ever. Nobody can be asked for new addresses of an upload that is under way.
 const maxExpiries = 2
 
+// maxUnconnected is how many attempts in a row may fail to connect to a store that took parts before, while MLflow gets at it, until the file is sent whole.
+// More than one: a store that was restarted must not cost the parts that it has.
+const maxUnconnected = 3
+
 // partsUnderWay is how far an upload in parts has come, as upload.json has it. It lies beside the frozen copies, and not in the heartbeats: the
 // addresses of the parts are secrets for as long as they hold.
 type partsUnderWay struct {
@@ -43,6 +48,9 @@ type partsUnderWay struct {
 	// Expiries is how often the addresses of this file's parts expired. It outlives the upload, which then has no id.
 	Expiries int `json:"expiries,omitempty"`
 
+	// Unconnected is how many attempts in a row did not get through to the store.
+	Unconnected int `json:"unconnected,omitempty"`
+
 	Upload mlflow.MultipartUpload `json:"upload"`
 	// Done are the parts that the store has, in order, and SHA256 the digest of all their bytes: what goes on must go on with the same file.
 	Done   []mlflow.Part `json:"done"`
@@ -55,7 +63,7 @@ var (
 	// errExpired is errAnew, since the store does not take the addresses of the parts any more.
 	errExpired = fmt.Errorf("%w: their addresses expired", errAnew)
 	// errWhole says that a file is not to be sent in parts.
-	errWhole = errors.New("the addresses of the parts expire before they are sent")
+	errWhole = errors.New("the file is to be sent whole")
 )
 
 // partBytes is the size of the parts that a file is sent in; 0 where it is sent whole: it is small, the server's store takes no parts, or the worker
@@ -106,10 +114,28 @@ func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, part
 	case errors.Is(err, errExpired):
 		p.Expiries++
 		return errors.Join(err, u.remember(p), u.giveUpParts(ctx))
-	case errors.Is(err, errAnew), errors.Is(err, mlflow.ErrPartTarget):
+	case isA[*unconnectedError](err):
+		err = u.unconnected(ctx, p, err)
+	}
+	if errors.Is(err, errAnew) || errors.Is(err, errWhole) || errors.Is(err, mlflow.ErrPartTarget) {
 		return errors.Join(err, u.giveUpParts(ctx))
 	}
 	return err
+}
+
+// unconnected is errWhole where MLflow gets at the store and the worker does not: the addresses of the parts are those that MLflow has for it, which may
+// mean nothing outside MLflow's network, and the probe would see a server that is well. Otherwise it is the error itself, an outage that ends. Nothing is
+// remembered of errWhole: the next attempt, perhaps on another worker, tries parts again.
+func (u *upload) unconnected(ctx context.Context, p *partsUnderWay, err error) error {
+	if _, unlisted := u.isThere(ctx, p.ArtifactURI, p.File, p.SizeBytes); unlisted != nil {
+		return err
+	}
+	p.Unconnected++
+	if len(p.Done) > 0 && p.Unconnected < maxUnconnected {
+		return errors.Join(err, u.remember(p))
+	}
+	activity.GetLogger(ctx).Warn("the file is sent whole: MLflow gets at the artifact store, and this worker does not", "file", p.File, "size_bytes", p.SizeBytes, "error", err)
+	return fmt.Errorf("%w: %w", errWhole, err)
 }
 
 // resumedParts is what an earlier attempt left of the same upload; nil where there is nothing, or nothing that fits together: upload.json is a file that
@@ -204,7 +230,7 @@ func (u *upload) sendParts(ctx context.Context, p *partsUnderWay, f mlmodel.File
 			return partError(err)
 		}
 		sent += size
-		p.Done, p.SHA256 = append(p.Done, part), sumOf(digest)
+		p.Done, p.SHA256, p.Unconnected = append(p.Done, part), sumOf(digest), 0
 		if err := u.remember(p); err != nil {
 			return err
 		}
@@ -216,6 +242,9 @@ func sumOf(digest hash.Hash) string { return hex.EncodeToString(digest.Sum(nil))
 
 // partError says what a store's refusal of a part means: an address that is too old, or an upload that somebody aborted, takes no part any more.
 func partError(err error) error {
+	if failed, ok := errors.AsType[*mlflow.TransportError](err); ok && slices.Contains([]mlflow.Layer{mlflow.LayerDNS, mlflow.LayerTCP, mlflow.LayerTLS}, failed.Layer) {
+		return &unconnectedError{err}
+	}
 	refused, ok := errors.AsType[*mlflow.APIError](err)
 	switch {
 	case ok && refused.Status == http.StatusForbidden:
@@ -228,24 +257,39 @@ func partError(err error) error {
 	return err
 }
 
+// unconnectedError: the worker has no connection to the store that a part goes to.
+type unconnectedError struct{ err error }
+
+func (e *unconnectedError) Error() string { return "reach artifact store: " + e.err.Error() }
+
+func (e *unconnectedError) Unwrap() error { return e.err }
+
 // incompletePartsError: the store did not take a part, or not the whole. Another attempt goes on, or begins anew.
 type incompletePartsError struct{ err error }
 
 func (e *incompletePartsError) Error() string { return "upload in parts: " + e.err.Error() }
 
-// completeParts makes the parts the file. Where the answer is lost, or says that there is no such upload, the file tells.
+// completeParts makes the parts the file. Where the answer is lost, or says that there is no such upload, the file tells. Hours of upload are begun anew
+// only where the file is known not to be there: a login that expired, or a proxy that is busy, says nothing of the parts.
 func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
 	refused := u.client.CompleteMultipartUpload(ctx, p.ArtifactURI, p.File, p.Upload.UploadID, p.Done)
 	if refused == nil {
 		return nil
 	}
-	if there, err := u.isThere(ctx, p.ArtifactURI, p.File, p.SizeBytes); there && err == nil {
+	there, err := u.isThere(ctx, p.ArtifactURI, p.File, p.SizeBytes)
+	switch {
+	case there:
 		return nil
-	}
-	if isA[*mlflow.APIError](refused) {
+	case err == nil && mayLackUpload(refused):
 		return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{refused})
 	}
-	return refused
+	return storesError(refused)
+}
+
+// mayLackUpload tells whether MLflow answers so where its store does not know the upload. S3's NoSuchUpload is an error that MLflow does not catch, a 500.
+func mayLackUpload(err error) bool {
+	answer, ok := errors.AsType[*mlflow.APIError](err)
+	return ok && (answer.Status == http.StatusInternalServerError || mlflow.IsNotFound(err))
 }
 
 // isThere tells whether the file is complete: parts, and what breaks off, are not seen. Nobody but this generation writes there, and of the same copy.

@@ -3,11 +3,15 @@ package activities
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,10 +49,15 @@ const partPath = "/store/1"
 
 // offerParts lets the server offer that files are uploaded in parts, of one part each, which goes to partPath; decide is asked about that, and all else.
 func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) {
+	p.offerPartsAt(p.server.URL, decide)
+}
+
+// offerPartsAt offers the same of a store elsewhere.
+func (p *project) offerPartsAt(store string, decide func(*http.Request) mlflowtest.Fault) {
 	host, err := url.Parse(p.server.URL)
 	require.NoError(p.t, err)
 	p.TrustedHosts, p.PartBytes = []string{host.Host}, 1
-	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: p.server.URL + partPath, Number: 1}}})
+	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: store + partPath, Number: 1}}})
 	require.NoError(p.t, err)
 	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
 		switch {
@@ -61,6 +70,27 @@ func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) {
 		}
 		return decide(r)
 	})
+}
+
+// parts is what an upload left to go on with; nil for nothing.
+func (p *project) parts(in UploadModelInput) *partsUnderWay {
+	p.t.Helper()
+	folder, err := p.folder(in.Project)
+	require.NoError(p.t, err)
+	defer folder.Close()
+	left, err := readParts(folder)
+	require.NoError(p.t, err)
+	return left
+}
+
+// newStore is a store that takes every part.
+func newStore(t *testing.T) *httptest.Server {
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // what breaks off is seen by who sends
+		w.Header().Set("ETag", "e")
+	}))
+	t.Cleanup(store.Close)
+	return store
 }
 
 // aborts counts the requests to abort an upload.
@@ -207,6 +237,156 @@ func TestUploadModel_SendsTheFileWholeWhereTheAddressesOfItsPartsExpireAgainAndA
 	require.Nil(t, left, "forgotten when the upload has ended")
 	require.Equal(t, 2, p.creates())
 	require.Equal(t, mlflow.LoggedModelReady, p.server.LoggedModels()[0].Info.Status)
+}
+
+func TestUploadModel_SendsTheFileWholeWhereOnlyMLflowGetsAtTheStore(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	untrusted := httptest.NewTLSServer(nil)
+	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	t.Cleanup(untrusted.Close)
+	for name, store := range map[string]string{
+		"no such host":          "http://store.invalid:7070",
+		"nobody listens":        closed.URL,
+		"its authority unknown": untrusted.URL,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			var logged bytes.Buffer
+			p.logTo(&logged)
+			p.offerPartsAt(store, func(*http.Request) mlflowtest.Fault { return mlflowtest.Fault{} })
+			p.PartBytes = p.frozen.Request.Model.SizeBytes / 2 // so that the other files are sent whole anyway
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			require.NoError(t, err)
+			require.Equal(t, mlflow.LoggedModelReady, p.server.LoggedModels()[0].Info.Status)
+			require.Equal(t, 1, p.aborts())
+			require.Contains(t, logged.String(), "sent whole")
+			require.Nil(t, p.parts(in))
+		})
+	}
+}
+
+func TestUploadModel_WaitsForAStoreThatMLflowDoesNotGetAtEither(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	p := newProject(t)
+	in := p.upload()
+	in.First = true
+	p.offerPartsAt(closed.URL, func(r *http.Request) mlflowtest.Fault {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/mlflow-artifacts/artifacts") {
+			return mlflowtest.Fault{Status: http.StatusInternalServerError}
+		}
+		return mlflowtest.Fault{}
+	})
+	p.PartBytes = p.frozen.Request.Model.SizeBytes / 2
+
+	_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+	var application *temporal.ApplicationError
+	require.ErrorAs(t, err, &application)
+	require.Equal(t, failure.Outage, application.Type())
+	var detail failure.Detail
+	require.NoError(t, application.Details(&detail))
+	require.Equal(t, string(mlflow.LayerTCP), detail.Layer)
+	require.NotNil(t, p.parts(in), "what was begun goes on when the store is back")
+	require.Zero(t, p.aborts())
+}
+
+func TestUploadModel_KeepsThePartsOfAStoreThatIsAwayForAMoment(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	p := newProject(t)
+	in := p.upload()
+	model, err := p.client().CreateLoggedModel(t.Context(), mlflow.CreateLoggedModelRequest{
+		ExperimentID: "0", Name: "model", SourceRunID: in.Run.RunID, Tags: ownerTags(in.Owner),
+	})
+	require.NoError(t, err)
+	p.offerPartsAt(closed.URL, func(*http.Request) mlflowtest.Fault { return mlflowtest.Fault{} })
+	folder, err := p.folder(in.Project)
+	require.NoError(t, err)
+	defer folder.Close()
+	u := &upload{in: in, client: p.client(), folder: folder}
+	spec, err := u.spec(target{modelID: model.Info.ModelID, artifactURI: model.Info.ArtifactURI})
+	require.NoError(t, err)
+	files, err := mlmodel.Files(spec)
+	require.NoError(t, err)
+	packed := files[slices.IndexFunc(files, func(f mlmodel.File) bool { return f.Path == "model.pkl" })]
+	body, err := packed.Open()
+	require.NoError(t, err)
+	defer body.Close()
+	half := (packed.SizeBytes + 1) / 2
+	p.PartBytes = packed.SizeBytes / 2
+	digest := sha256.New()
+	_, err = io.CopyN(digest, body, half)
+	require.NoError(t, err)
+	require.NoError(t, u.remember(&partsUnderWay{
+		ArtifactURI: model.Info.ArtifactURI, File: packed.Path, SizeBytes: packed.SizeBytes, PartBytes: half, RunID: in.Run.RunID,
+		Upload: mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{Number: 1}, {Number: 2, URL: closed.URL}}},
+		Done:   []mlflow.Part{{Number: 1, ETag: "e"}}, SHA256: sumOf(digest),
+	}))
+
+	for attempt := 1; attempt < maxUnconnected; attempt++ {
+		_, err = execute[UploadModelResult](p, p.UploadModel, in)
+		require.Error(t, err)
+		left := p.parts(in)
+		require.NotNil(t, left)
+		require.Len(t, left.Done, 1)
+		require.Equal(t, attempt, left.Unconnected)
+	}
+	_, err = execute[UploadModelResult](p, p.UploadModel, in)
+
+	require.NoError(t, err, "a worker that never gets at it does not try for ever")
+	require.Nil(t, p.parts(in))
+	require.Equal(t, 1, p.aborts())
+}
+
+func TestUploadModel_KeepsThePartsWhereNobodyKnowsWhetherTheyAreTheFile(t *testing.T) {
+	const notFound = `{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such upload"}`
+	for name, c := range map[string]struct {
+		complete, list mlflowtest.Fault // answers; none: as the server does, which has no such file
+		kind           string
+		kept           bool
+	}{
+		"no such upload":                  {mlflowtest.Fault{Status: http.StatusInternalServerError}, mlflowtest.Fault{}, failure.Outage, false},
+		"no such upload, of other stores": {mlflowtest.Fault{Status: http.StatusNotFound, Body: notFound}, mlflowtest.Fault{}, failure.Outage, false},
+		"the store is down": {
+			mlflowtest.Fault{Status: http.StatusInternalServerError}, mlflowtest.Fault{Status: http.StatusInternalServerError}, failure.Outage, true,
+		},
+		"the login expired": {
+			mlflowtest.Fault{Status: http.StatusUnauthorized}, mlflowtest.Fault{Status: http.StatusUnauthorized}, failure.Unauthorized, true,
+		},
+		"the login expired for a moment": {mlflowtest.Fault{Status: http.StatusUnauthorized}, mlflowtest.Fault{}, failure.Unauthorized, true},
+		"a proxy is busy":                {mlflowtest.Fault{Status: http.StatusTooManyRequests}, mlflowtest.Fault{}, failure.Outage, true},
+		"a proxy has no MLflow":          {mlflowtest.Fault{Status: http.StatusServiceUnavailable}, mlflowtest.Fault{}, failure.Outage, true},
+		"a proxy lost the way":           {mlflowtest.Fault{Status: http.StatusNotFound}, mlflowtest.Fault{}, failure.Misdirected, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			in.First = true
+			p.offerPartsAt(newStore(t).URL, func(r *http.Request) mlflowtest.Fault {
+				switch {
+				case strings.Contains(r.URL.Path, "/mpu/complete/"):
+					return c.complete
+				case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/mlflow-artifacts/artifacts"):
+					return c.list
+				}
+				return mlflowtest.Fault{}
+			})
+			p.PartBytes = p.frozen.Request.Model.SizeBytes / 2
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, err, &application)
+			require.Equal(t, c.kind, application.Type())
+			require.Equal(t, c.kept, p.parts(in) != nil, "the next attempt completes")
+			require.Equal(t, !c.kept, p.aborts() > 0)
+		})
+	}
 }
 
 func TestFinishRun_AbortsTheUploadThatItsRunLeaves(t *testing.T) {

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"path"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -57,11 +58,17 @@ func isMetricName(name string) bool {
 	})
 }
 
-// isName tells whether the text has the length of a name in MLflow, and only such characters. A regular expression that counts to 250 letters of
-// all alphabets takes five megabytes.
+// isName tells whether the text has the length of a name in MLflow, only such characters, and is a path in its plainest form. A regular expression that
+// counts to 250 letters of all alphabets takes five megabytes.
 func isName(text string, allowed func(rune) bool) bool {
 	const maxCharacters = 250
-	return text != "" && utf8.RuneCountInString(text) <= maxCharacters && !strings.ContainsFunc(text, func(c rune) bool { return !allowed(c) })
+	return text != "" && utf8.RuneCountInString(text) <= maxCharacters && isPlainPath(text) &&
+		!strings.ContainsFunc(text, func(c rune) bool { return !allowed(c) })
+}
+
+// isPlainPath is what MLflow asks of names since some of its stores make files of them (mlflow/utils/validation.py, path_not_unique).
+func isPlainPath(name string) bool {
+	return path.Clean(name) == name && name != "." && !strings.HasPrefix(name, "..") && !strings.HasPrefix(name, "/")
 }
 
 // checkNames sees that MLflow will take the metrics, before it hears of any.
@@ -69,7 +76,7 @@ func checkNames(file string, metrics gate.Metrics) error {
 	for _, m := range metrics.Numbers() {
 		if !isMetricName(m.Name) {
 			return &gate.FormatError{File: file, Problem: fmt.Sprintf(
-				"metric name %q: MLflow takes up to 250 letters, digits, spaces and _ - . : /: rename it", m.Name)}
+				"metric name %q: MLflow takes up to 250 letters, digits, spaces and _ - . : /, and between slashes neither nothing nor dots alone: rename it", m.Name)}
 		}
 	}
 	return nil

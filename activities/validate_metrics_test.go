@@ -11,17 +11,27 @@ import (
 )
 
 func TestValidateMetrics_RefusesNamesThatMLflowWouldRefuse(t *testing.T) {
-	p := newProject(t)
-	p.write("metrics.json", `{"roc_auc": 0.9, "bad\nname<": 1}`)
-	require.NoError(t, p.freeze())
+	for _, name := range []string{`bad\nname<`, `a//b`, `/x`, `./x`, `x/`, `x/.`, `a/../b`, `../x`, `..`, `..x`, `.`, `//x`} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			p.write("metrics.json", `{"roc_auc": 0.9, "`+name+`": 1}`)
+			require.NoError(t, p.freeze())
 
-	_, err := execute[ValidateMetricsResult](p, p.ValidateMetrics, ValidateMetricsInput{
-		Project: p.frozen.Project, Rules: []gate.Rule{{Metric: "roc_auc", Min: 0.6}},
-	})
-	var failed *temporal.ApplicationError
-	require.ErrorAs(t, err, &failed)
-	require.Equal(t, failure.BadInput, failed.Type())
-	require.ErrorContains(t, err, `metrics.json: metric name "bad\nname<"`)
+			_, err := execute[ValidateMetricsResult](p, p.ValidateMetrics, ValidateMetricsInput{
+				Project: p.frozen.Project, Rules: []gate.Rule{{Metric: "roc_auc", Min: 0.6}},
+			})
+			var failed *temporal.ApplicationError
+			require.ErrorAs(t, err, &failed)
+			require.Equal(t, failure.BadInput, failed.Type())
+			require.ErrorContains(t, err, `metrics.json: metric name "`+name+`"`)
+		})
+	}
+}
+
+func TestIsMetricName_TakesPaths(t *testing.T) {
+	for _, name := range []string{"roc_auc", "test/roc_auc", "a.b", "a..b", "a/..b", "a:b c", "ä"} {
+		require.True(t, isMetricName(name), name)
+	}
 }
 
 func TestValidateMetrics_WarnsOfAROCAUCInPercent(t *testing.T) {

@@ -131,7 +131,7 @@ func (p *promoter) note(ctx workflow.Context, promoted activities.PromoteVersion
 		highest = *p.in.Recheck
 	}
 	if reply.Result.Newer != "" && activities.VersionNumber(reply.Result.Newer) > activities.VersionNumber(highest.Version) {
-		highest.Version = reply.Result.Newer
+		highest.Version, highest.ArtifactURI = reply.Result.Newer, "" // whose run nobody told of
 	}
 	if open || reply.Result.Doubtful {
 		p.in.RecheckAt = workflow.Now(ctx).Add(p.in.Settle)

@@ -159,6 +159,27 @@ func TestPromoteVersions_PromotesTheHighestAgainAfterADoubtfulOne(t *testing.T) 
 	require.Equal(t, settleTime, p.Now().Sub(begin).Truncate(time.Minute))
 }
 
+func TestPromoteVersions_DrawsNothingBesideAnotherVersionsRun(t *testing.T) {
+	p := newPromoter(t, 2)
+	var promoted []activities.PromoteVersionInput
+	p.OnActivity(p.activities.PromoteVersion, mock.Anything, mock.Anything).Return(
+		func(_ context.Context, in activities.PromoteVersionInput) (activities.PromoteVersionResult, error) {
+			promoted = append(promoted, in)
+			if in.Version == "1" {
+				return activities.PromoteVersionResult{Newer: "2", Doubtful: true}, nil
+			}
+			return activities.PromoteVersionResult{Promoted: true}, nil
+		})
+	older := p.request("1")
+	older.Promote.ArtifactURI = "mlflow-artifacts:/0/older/artifacts"
+	p.RegisterDelayedCallback(func() { p.SignalWorkflow(workflows.SignalPromote, older) }, 0)
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.Equal(t, []activities.PromoteVersionInput{older.Promote, p.request("2").Promote}, promoted)
+}
+
 func TestPromoteVersions_ServesWhoAsksWhileItWaitsToPromoteAgain(t *testing.T) {
 	p := newPromoter(t, 3)
 	p.onRequest(1, func() mlflowtest.Fault { return dropped }, func() mlflowtest.Fault { return mlflowtest.Fault{} })

@@ -300,7 +300,7 @@ func (f *Folder) WriteUpload(data []byte) error {
 
 // ReadUpload returns the last upload.json; the error wraps [fs.ErrNotExist] where there is none.
 func (f *Folder) ReadUpload() ([]byte, error) {
-	return readSmall(f.root, path.Join(f.path, uploadName))
+	return readUpTo(f.root, path.Join(f.path, uploadName), maxUploadBytes)
 }
 
 // RemoveUpload removes upload.json. It may be repeated.

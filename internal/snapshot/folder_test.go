@@ -198,6 +198,21 @@ func TestOpenVerified_NoticesATruncationMeanwhile(t *testing.T) {
 	require.EqualValues(t, 5, mismatch.FoundSizeBytes)
 }
 
+func TestFolder_ReadsWhatIsLeftOfAnUploadOfManyParts(t *testing.T) {
+	p := newProject(t)
+	folder := p.commit(p.inputs())
+	left := []byte(strings.Repeat("x", 500*(4<<10)))
+
+	require.NoError(t, folder.WriteUpload(left))
+	read, err := folder.ReadUpload()
+
+	require.NoError(t, err)
+	require.Equal(t, len(left), len(read))
+	require.NoError(t, folder.WriteUpload(make([]byte, 32<<20+1)))
+	_, err = folder.ReadUpload()
+	require.ErrorContains(t, err, folder.Path()+"/upload.json: it has over 33554432 bytes, want at most that")
+}
+
 func TestFolder_PublishesDecisionAndReceipt(t *testing.T) {
 	p := newProject(t)
 	folder := p.commit(p.inputs())

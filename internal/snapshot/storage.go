@@ -38,6 +38,9 @@ const (
 
 	// maxSmallBytes bounds what is read into memory at once: settings, metrics, request.json, workflow.json.
 	maxSmallBytes = 1 << 20
+	// maxUploadBytes bounds upload.json, which holds the address of each part: hundreds of some kilobytes, where a store signs by a session's token. They
+	// come in one answer of MLflow's, of at most 16 MiB.
+	maxUploadBytes = 32 << 20
 )
 
 // stagingName returns where something unfinished lies. CollectGarbage knows it by its prefix.
@@ -100,16 +103,21 @@ func syncFolder(root *os.Root, name string) error {
 
 // readSmall reads a regular file of at most 1 MiB.
 func readSmall(root *os.Root, name string) ([]byte, error) {
+	return readUpTo(root, name, maxSmallBytes)
+}
+
+// readUpTo reads a regular file that has no more bytes than that.
+func readUpTo(root *os.Root, name string, maxBytes int64) ([]byte, error) {
 	file, err := confine.OpenRegular(root, name)
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxSmallBytes+1))
+	data, err := io.ReadAll(io.LimitReader(file, maxBytes+1))
 	if err := errors.Join(err, file.Close()); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(data) > maxSmallBytes {
-		return nil, fmt.Errorf("read %s: it has over %d bytes, want at most that", name, maxSmallBytes)
+	if int64(len(data)) > maxBytes {
+		return nil, fmt.Errorf("read %s: it has over %d bytes, want at most that", name, maxBytes)
 	}
 	return data, nil
 }
