@@ -56,6 +56,8 @@ type Server struct {
 	TrackingURI string `json:"tracking_uri"`
 	// Root is the project, whose .env file may hold credentials for its own server.
 	Root string `json:"root"`
+	// Workspace is the one that the registration began with, also where the project's .env file is gone; empty for the one that its environment names.
+	Workspace string `json:"workspace,omitempty"`
 }
 
 // Owner says whose an object in MLflow is. The three travel as tags in every creating call.

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -41,7 +42,7 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 	c, err := mlflow.New(mlflow.Config{
 		TrackingURI: server.TrackingURI,
 		Credentials: func() (mlflow.Credentials, error) { return a.credentials(server) },
-		Workspace:   access.Workspace,
+		Workspace:   cmp.Or(server.Workspace, access.Workspace),
 		TLS: mlflow.TLS{
 			InsecureSkipVerify: access.InsecureTLS,
 			ServerCertFile:     access.ServerCertFile,
@@ -54,10 +55,7 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir, err := a.Roots.OpenRoot(server.Root); err == nil { // when the folder is back, its .env may name a workspace
-		a.Clients.keep(server, c)
-		_ = dir.Close()
-	}
+	a.Clients.keep(server, c)
 	return c, nil
 }
 

@@ -27,6 +27,11 @@ type LoadConfigResult struct {
 	SettleTime      time.Duration `json:"settle_time"`
 }
 
+// ServerOf is the server of the project at root.
+func (r LoadConfigResult) ServerOf(root string) Server {
+	return Server{TrackingURI: r.Server.URI, Root: root, Workspace: r.Server.Workspace}
+}
+
 // LoadConfig reads the two YAML files and resolves where MLflow is. It changes nothing, and fails on a setting that is wrong.
 func (a *Activities) LoadConfig(ctx context.Context, in LoadConfigInput) (LoadConfigResult, error) {
 	settings, server, err := a.load(in)

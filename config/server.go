@@ -17,6 +17,8 @@ type Server struct {
 	// Origin says which setting named it: "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI in .env",
 	// "ENV=staging", "mlflow.uri in <params file>" or "default".
 	Origin string `json:"origin"`
+	// Workspace is that of MLFLOW_WORKSPACE; empty for the server's default one.
+	Workspace string `json:"workspace,omitempty"`
 }
 
 const trackingURI = "MLFLOW_TRACKING_URI"
@@ -25,6 +27,15 @@ const trackingURI = "MLFLOW_TRACKING_URI"
 // staging has an address of its own; else mlflow.uri of the params file; else this machine. paramsName
 // is the path of the params file, for errors and the origin. An error is an *Error.
 func ResolveServer(s Settings, paramsName string, e Environment) (Server, error) {
+	server, err := serverOf(s, paramsName, e)
+	if err != nil {
+		return Server{}, err
+	}
+	server.Workspace, _ = e.Lookup(workspaceVariable)
+	return server, nil
+}
+
+func serverOf(s Settings, paramsName string, e Environment) (Server, error) {
 	if value, file := e.lookup(trackingURI); value != "" {
 		address, problem, remedy := parseURI(value)
 		if problem != "" {

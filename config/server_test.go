@@ -36,6 +36,12 @@ func TestResolveServer_FollowsTheOrder(t *testing.T) {
 	}
 }
 
+func TestResolveServer_TellsTheWorkspace(t *testing.T) {
+	server, err := config.ResolveServer(config.Settings{}, "params.yaml", config.Environment{DotEnv: variables{"MLFLOW_WORKSPACE": "team"}})
+	require.NoError(t, err)
+	require.Equal(t, "team", server.Workspace)
+}
+
 func TestResolveServer_RefusesProductionWithoutURI(t *testing.T) {
 	const remedy = ": set it for the worker to the production server, such as https://mlflow.example.com"
 	for _, stage := range []string{"production", "Production", "PRODUCTION"} {

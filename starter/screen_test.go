@@ -283,7 +283,7 @@ func anUploadHasABarOnATerminal(s temporalSite) {
 			require.Equal(t, c.bar, strings.Contains(shown, "20.0 MB"), "%q", shown)
 			require.Equal(t, c.coloured, colours.MatchString(shown), "%q", shown)
 			require.Equal(t, c.bar, escapes.MatchString(shown), "%q", shown)
-			require.Contains(t, escapes.ReplaceAllString(shown, ""), "registered: version 1")
+			require.Contains(t, escapes.ReplaceAllString(shown, ""), "registered: "+name+" version 1")
 			require.Contains(t, shown, "http://temporal.example/w")
 		})
 	}

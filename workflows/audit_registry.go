@@ -24,7 +24,7 @@ func AuditRegistry(ctx workflow.Context, in AuditInput) (activities.AuditResult,
 	if err := workflow.ExecuteLocalActivity(locally(ctx, quickFiles, in.Config+", "+in.Params), a.LoadConfig, load).Get(ctx, &loaded); err != nil {
 		return result, err
 	}
-	server := activities.Server{TrackingURI: loaded.Server.URI, Root: in.Root}
+	server := loaded.ServerOf(in.Root)
 	var health activities.CheckMLflowHealthResult
 	check := activities.CheckMLflowHealthInput{Server: server}
 	if err := workflow.ExecuteActivity(with(ctx, onMLflow, server.TrackingURI), a.CheckMLflowHealth, check).Get(ctx, &health); err != nil {

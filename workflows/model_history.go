@@ -27,7 +27,7 @@ func ModelHistory(ctx workflow.Context, in ModelHistoryInput) (activities.ModelH
 		return result, err
 	}
 	read := activities.ModelHistoryInput{
-		Server:    activities.Server{TrackingURI: loaded.Server.URI, Root: in.Root},
+		Server:    loaded.ServerOf(in.Root),
 		ModelName: in.ModelName, Limit: in.Limit,
 	}
 	if read.ModelName == "" {

@@ -18,7 +18,7 @@ func (r *registration) loadConfig(ctx workflow.Context) error {
 	if err := workflow.ExecuteLocalActivity(ctx, a.LoadConfig, in).Get(ctx, &r.loaded); err != nil {
 		return err
 	}
-	r.server = activities.Server{TrackingURI: r.loaded.Server.URI, Root: r.in.Root}
+	r.server = r.loaded.ServerOf(r.in.Root)
 	r.receipt.ModelName, r.receipt.TrackingURI = r.loaded.Settings.ModelName, r.loaded.Server.URI
 	r.receipt.WorkflowURL = r.url(ctx)
 	r.receipt.Warnings = r.loaded.Settings.Warnings
