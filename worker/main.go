@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,9 +21,6 @@ import (
 var version = "development"
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(75) // it lives for months beside servers and holds a few megabytes: room is dearer than time
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
