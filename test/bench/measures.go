@@ -233,7 +233,7 @@ func (b *bench) largeFile(ctx context.Context) error {
 		}
 		tools = append(tools, hash.wall+cp.wall+written)
 
-		// Who comes second finds less memory free, which makes MLflow's writes slower: each does in every other round.
+		// Who comes second may find less memory free: each does in every other round.
 		curlFirst := round%2 == 0
 		if curlFirst {
 			if curled, err = b.curl(ctx, p, curled); err != nil {

@@ -153,8 +153,8 @@ const explanation = `
 - **Memory**: three quarters of the worker's is there at rest, and most of that is its program's own pages (28 MiB of VmRSS are RssFile). A registration adds what the garbage
   collector lets pile up: GOGC=50 was tried, took some 15 % more CPU, and gained a megabyte at most.
 - **Upload**: MLflow fills its processor all the while, and the worker takes a third of the other one, for the digest of the very bytes that are sent: what was judged is what is
-  registered. To hash in a goroutine of its own was tried, and gains nothing. From a bare Go program that hashes, too, the same file takes MLflow as long as from curl; after the
-  freezing, MLflow's writes take the kernel longer (strace: some 160 µs each against 40), since the memory that is free is in smaller pieces.
+  registered. To hash in a goroutine of its own was tried, and gains nothing. From a bare Go program that hashes, too, the same file takes MLflow as long as from curl; after a
+  freezing, MLflow's writes take the kernel longer (strace: some 160 µs each against 40), and why is not known yet.
 - **Registrations a minute**: MLflow is one process, and nearly fills its processor (see its row); Temporal and the worker share the other one with it and with SQLite's commits, two
   databases on one disk.
 
