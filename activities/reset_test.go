@@ -2,8 +2,6 @@ package activities
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +13,6 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"registrar/internal/mlflow"
-	"registrar/internal/snapshot"
 )
 
 // chain is what a Temporal server knows of a workflow id: its executions, oldest first. Only the last one may be running.
@@ -99,14 +96,7 @@ func TestAudit_LeavesAloneWhatAnExecutionThatWasResetWorksOn(t *testing.T) {
 }
 
 func TestSnapshotModel_LeavesAloneWhatAnExecutionThatWasResetRegisters(t *testing.T) {
-	p := newProject(t)
-	require.NoError(t, p.freeze())
-	rootDir, err := os.OpenRoot(filepath.Join(p.root, "out"))
-	require.NoError(t, err)
-	defer rootDir.Close()
-	folder, err := snapshot.Open(rootDir, snapshot.ShortKey(p.frozen.Request.RegistrationKey))
-	require.NoError(t, err)
-	require.NoError(t, folder.MarkHandedOver("register/credit/elsewhere", "first"))
+	p, _ := frozenElsewhere(t, "first")
 	p.knows(executed("first", "first", terminated), executed("successor", "first", open))
 
 	require.ErrorContains(t, p.freeze(), "starter result register/credit/elsewhere")

@@ -192,22 +192,29 @@ func TestSnapshotModelResult_JudgesByTheSettingsWhatAnOlderWorkerRead(t *testing
 	require.Nil(t, older.JudgedBy(config.Settings{}), "nobody judged it")
 }
 
-func TestSnapshotModel_LeavesAloneWhatAnotherWorkflowRegisters(t *testing.T) {
+// frozenElsewhere is a project whose files another workflow has, in that run, and their folder.
+func frozenElsewhere(t *testing.T, runID string) (*project, *snapshot.Folder) {
+	t.Helper()
 	p := newProject(t)
 	require.NoError(t, p.freeze())
 	rootDir, err := os.OpenRoot(filepath.Join(p.root, "out"))
 	require.NoError(t, err)
-	defer rootDir.Close()
+	t.Cleanup(func() { _ = rootDir.Close() })
 	folder, err := snapshot.Open(rootDir, snapshot.ShortKey(p.frozen.Request.RegistrationKey))
 	require.NoError(t, err)
-	require.NoError(t, folder.MarkHandedOver("register/credit/elsewhere", "run"))
+	require.NoError(t, folder.MarkHandedOver("register/credit/elsewhere", runID))
+	return p, folder
+}
+
+func TestSnapshotModel_LeavesAloneWhatAnotherWorkflowRegisters(t *testing.T) {
+	p, folder := frozenElsewhere(t, "run")
 	running := true
 	p.IsRunning = func(_ context.Context, workflowID, runID string) (bool, error) {
 		require.Equal(t, []string{"register/credit/elsewhere", "run"}, []string{workflowID, runID})
 		return running, nil
 	}
 
-	err = p.freeze()
+	err := p.freeze()
 	var application *temporal.ApplicationError
 	require.ErrorAs(t, err, &application)
 	require.Equal(t, failure.BadInput, application.Type())

@@ -62,8 +62,10 @@ func (s *starter) run(ctx context.Context, args []string) (code int) {
 		if remedy := s.remedy(err); remedy != "" {
 			text += ": " + remedy
 		}
-		for i, line := range strings.Split(text, "\n") { // several errors have a line each
-			fmt.Fprintln(s.stderr, map[bool]string{true: "error: "}[i == 0]+printable(line))
+		begin := "error: "
+		for line := range strings.SplitSeq(text, "\n") { // several errors have a line each
+			fmt.Fprintln(s.stderr, begin+printable(line))
+			begin = ""
 		}
 		if code == exitUsage {
 			fmt.Fprintln(s.stderr, "See starter --help.")
