@@ -38,8 +38,8 @@ func (b *bench) inspection(ctx context.Context) error {
 				rival, inspected, peaks = append(rival, r.wall), append(inspected, i.wall), append(peaks, i.peakBytes)
 			}
 		}
-		i, r := median(inspected), median(rival)
-		b.report.add("starter inspect of "+size+", against "+m.against, seconds(i), seconds(r), atMost(float64(i)/float64(r), 2, " times"))
+		b.report.add("starter inspect of "+size+", against "+m.against, seconds(median(inspected)), seconds(median(rival)),
+			atMost(ratio(inspected, rival), 2, " times"))
 		b.report.add("its peak memory", megabytes(median(peaks)), "", atMost(float64(median(peaks))/(1<<20), 64, " MiB"))
 	}
 	return nil

@@ -22,12 +22,13 @@ type extent struct {
 	rounds, largeRounds int
 	largeBytes          int64
 	crowd, threads      int // registrations for the throughput, and how many at a time
+	crowdRounds         int
 	restSeconds         int
 }
 
 var (
-	fullExtent  = extent{rounds: 7, largeRounds: 4, largeBytes: 2_000_000_000, crowd: 80, threads: 8, restSeconds: 30}
-	quickExtent = extent{rounds: 2, largeRounds: 1, largeBytes: 200_000_000, crowd: 12, threads: 4, restSeconds: 5}
+	fullExtent  = extent{rounds: 7, largeRounds: 7, largeBytes: 2_000_000_000, crowd: 80, threads: 8, crowdRounds: 3, restSeconds: 30}
+	quickExtent = extent{rounds: 2, largeRounds: 1, largeBytes: 200_000_000, crowd: 12, threads: 4, crowdRounds: 1, restSeconds: 5}
 )
 
 func main() {

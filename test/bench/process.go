@@ -26,6 +26,9 @@ func timed(ctx context.Context, env []string, dir, path string, args ...string) 
 	command.Env, command.Dir = env, dir
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
+	if err := forgetPeak(os.Getpid()); err != nil { // which a child's peak begins with
+		return spent{}, err
+	}
 	began := time.Now()
 	err := command.Run()
 	wall := time.Since(began)
@@ -122,12 +125,32 @@ func median[T int64 | time.Duration | float64](values []T) T {
 	return sorted[(len(sorted)-1)/2]
 }
 
-// medians takes the median of each figure by itself.
-func medians(all []spent) spent {
-	var walls, cpus []time.Duration
-	var peaks []int64
-	for _, s := range all {
-		walls, cpus, peaks = append(walls, s.wall), append(cpus, s.cpu), append(peaks, s.peakBytes)
+// ratio is the median of the rounds' ratios: what drifts from round to round is on both sides of each.
+func ratio[T int64 | time.Duration](over, under []T) float64 {
+	var ratios []float64
+	for i := range over {
+		ratios = append(ratios, float64(over[i])/float64(under[i]))
 	}
-	return spent{median(walls), median(cpus), median(peaks)}
+	return median(ratios)
+}
+
+func walls(all []spent) (each []time.Duration) {
+	for _, s := range all {
+		each = append(each, s.wall)
+	}
+	return each
+}
+
+func cpus(all []spent) (each []time.Duration) {
+	for _, s := range all {
+		each = append(each, s.cpu)
+	}
+	return each
+}
+
+func peaks(all []spent) (each []int64) {
+	for _, s := range all {
+		each = append(each, s.peakBytes)
+	}
+	return each
 }

@@ -141,7 +141,9 @@ const explanation = `
 - **starter inspect**: the whole process, with the file in the page cache; the rival does the least that anybody does who looks into the file.
 - **Large file**: freezing is from the start of the starter until Temporal has the registration, plus SnapshotModel; upload is UploadModel, with its requests before and after the bytes.
   ` + "`cp`" + ` alone leaves the copy in memory; the frozen one is on the disk before anybody hears of it, so ` + "`cp`" + ` is given an fsync.
-- Medians of alternating rounds, after one that warms up.
+  Before each, what others left is written to the disk, and as much memory as is needed is touched: below a virtual machine, memory that was free for a minute has to be fetched
+  back from the host (` + "`test/bench/memory.go`" + `).
+- Medians of alternating rounds, after one that warms up; a ratio is the median of the rounds' ratios, since a machine's speed drifts from round to round.
 
 ## What stands in the way where a target is missed
 
@@ -153,8 +155,7 @@ const explanation = `
 - **Memory**: three quarters of the worker's is there at rest, and most of that is its program's own pages (28 MiB of VmRSS are RssFile). A registration adds what the garbage
   collector lets pile up: GOGC=50 was tried, took some 15 % more CPU, and gained a megabyte at most.
 - **Upload**: MLflow fills its processor all the while, and the worker takes a third of the other one, for the digest of the very bytes that are sent: what was judged is what is
-  registered. To hash in a goroutine of its own was tried, and gains nothing. From a bare Go program that hashes, too, the same file takes MLflow as long as from curl; after a
-  freezing, MLflow's writes take the kernel longer (strace: some 160 µs each against 40), and why is not known yet.
+  registered. To hash in a goroutine of its own was tried, and gains nothing.
 - **Registrations a minute**: MLflow is one process, and nearly fills its processor (see its row); Temporal and the worker share the other one with it and with SQLite's commits, two
   databases on one disk.
 
