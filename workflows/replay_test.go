@@ -69,6 +69,7 @@ var recordedPaths = map[string]string{
 	"canceled_at_record_version":      "canceled before the version is decided on, too late",
 	"canceled_at_request_promotion":   "canceled before the version is promoted, too late",
 	"canceled_at_finish_run":          "canceled before the run is ended, too late",
+	"canceled_as_upload_ends":         "canceled when the model is uploaded, before the workflow hears of that",
 	"canceled_at_write_receipt":       "canceled when all but the receipt is done, too late",
 	"canceled_while_blocked":          "canceled while MLflow refuses a credential that it had taken",
 	"canceled_too_late_in_outage":     "canceled with a version made, and MLflow down",

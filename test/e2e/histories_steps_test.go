@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -46,7 +47,7 @@ func recordOutageAt(step string) func(*recording) {
 		if prepared := outagesAtStep[step]; prepared.request != "" {
 			r.gateway.next(prepared.request, prepared.fault)
 		}
-		r.startWorkerWith(meanwhile{step, func(context.Context) { r.gateway.close() }})
+		r.startWorkerWith(meanwhile{activity: step, happen: func(context.Context) { r.gateway.close() }})
 		a := r.register()
 		require.Equal(r.t, receipt.Waiting, a.receipt.State)
 		if step == "PromoteVersion" {
@@ -77,7 +78,7 @@ var cancellationsAtStep = map[string]receipt.Outcome{
 // recordCanceledAt is for a cancellation that the workflow hears of after the step has begun, and before it ends.
 func recordCanceledAt(step string) func(*recording) {
 	return func(r *recording) {
-		r.startWorkerWith(meanwhile{step, r.cancelFromWithin})
+		r.startWorkerWith(meanwhile{activity: step, happen: r.cancelFromWithin})
 		id := r.register("--wait", "none").receipt.WorkflowID
 		r.requireOutcome(cancellationsAtStep[step], r.result(id))
 		r.save("canceled_at_"+snake(step), id)
@@ -85,7 +86,7 @@ func recordCanceledAt(step string) func(*recording) {
 }
 
 func recordCanceledWhileBlocked(r *recording) {
-	r.startWorkerWith(meanwhile{"LogRun", func(context.Context) {
+	r.startWorkerWith(meanwhile{activity: "LogRun", happen: func(context.Context) {
 		r.gateway.admit(func(*http.Request) bool { return false })
 	}})
 	a := r.register()
@@ -95,7 +96,7 @@ func recordCanceledWhileBlocked(r *recording) {
 }
 
 func recordCanceledTooLateInOutage(r *recording) {
-	r.startWorkerWith(meanwhile{"RecordVersion", func(context.Context) { r.gateway.close() }})
+	r.startWorkerWith(meanwhile{activity: "RecordVersion", happen: func(context.Context) { r.gateway.close() }})
 	a := r.register()
 	require.Equal(r.t, receipt.Waiting, a.receipt.State)
 	require.NoError(r.t, r.client.CancelWorkflow(r.t.Context(), a.receipt.WorkflowID, ""))
@@ -106,7 +107,10 @@ func recordCanceledTooLateInOutage(r *recording) {
 
 // cancelFromWithin cancels the registration that a step belongs to, and holds the step up until the workflow has heard of it, and the step
 // too where the workflow lets it know.
-func (r *recording) cancelFromWithin(ctx context.Context) {
+func (r *recording) cancelFromWithin(ctx context.Context) { r.cancelUntil(ctx, r.hasHeard) }
+
+// cancelUntil cancels the registration that a step belongs to, and holds the step up until the registration is as far as is wanted.
+func (r *recording) cancelUntil(ctx context.Context, isFarEnough func(workflowID, runID string) bool) {
 	registering := activity.GetInfo(ctx).WorkflowExecution
 	if err := r.client.CancelWorkflow(ctx, registering.ID, ""); err != nil {
 		r.t.Errorf("cancel %s: %v", registering.ID, err)
@@ -114,7 +118,7 @@ func (r *recording) cancelFromWithin(ctx context.Context) {
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for !r.hasHeard(registering.ID, registering.RunID) {
+	for !isFarEnough(registering.ID, registering.RunID) {
 		select {
 		case <-tick.C:
 			activity.RecordHeartbeat(ctx)
@@ -138,6 +142,20 @@ func (r *recording) hasHeard(workflowID, runID string) bool {
 		}
 	}
 	return heard
+}
+
+// recordCanceledAsUploadEnds is for a cancellation that the upload does not hear of any more.
+func recordCanceledAsUploadEnds(r *recording) {
+	r.startWorkerWith(meanwhile{activity: "UploadModel", atEnd: true, happen: func(ctx context.Context) { r.cancelUntil(ctx, r.wantsStepCanceled) }})
+	id := r.register("--wait", "none").receipt.WorkflowID
+	r.requireOutcome(receipt.Canceled, r.result(id))
+	r.save("canceled_as_upload_ends", id)
+}
+
+func (r *recording) wantsStepCanceled(workflowID, runID string) bool {
+	return slices.ContainsFunc(r.history(workflowID, runID).GetEvents(), func(event *historypb.HistoryEvent) bool {
+		return event.GetEventType() == enums.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED
+	})
 }
 
 // history is all of an execution so far.
@@ -180,9 +198,10 @@ func (r *recording) startWorkerWith(m meanwhile) {
 	r.t.Cleanup(w.Stop)
 }
 
-// meanwhile is what happens when an activity begins, before it does anything.
+// meanwhile is what happens when an activity begins, before it does anything, or when it has ended, before Temporal hears of that.
 type meanwhile struct {
 	activity string
+	atEnd    bool
 	happen   func(context.Context)
 }
 
@@ -195,20 +214,26 @@ type onceMeanwhile struct {
 }
 
 func (o *onceMeanwhile) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	return &beginning{ActivityInboundInterceptorBase: interceptor.ActivityInboundInterceptorBase{Next: next}, meanwhile: o}
+	return &attended{ActivityInboundInterceptorBase: interceptor.ActivityInboundInterceptorBase{Next: next}, meanwhile: o}
 }
 
-// beginning is the beginning of an activity.
-type beginning struct {
+// attended is an activity with what happens meanwhile.
+type attended struct {
 	interceptor.ActivityInboundInterceptorBase
 	meanwhile *onceMeanwhile
 }
 
-func (b *beginning) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
-	if activity.GetInfo(ctx).ActivityType.Name == b.meanwhile.activity {
-		b.meanwhile.once.Do(func() { b.meanwhile.happen(ctx) })
+func (i *attended) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	if activity.GetInfo(ctx).ActivityType.Name != i.meanwhile.activity {
+		return i.Next.ExecuteActivity(ctx, in)
 	}
-	return b.Next.ExecuteActivity(ctx, in)
+	happen := func() { i.meanwhile.once.Do(func() { i.meanwhile.happen(ctx) }) }
+	if i.meanwhile.atEnd {
+		defer happen()
+	} else {
+		happen()
+	}
+	return i.Next.ExecuteActivity(ctx, in)
 }
 
 var wordStart = regexp.MustCompile(`([a-z])([A-Z])`)

@@ -39,6 +39,7 @@ func TestRecordHistories(t *testing.T) {
 		"blocked":                     recordBlocked,
 		"canceled_while_waiting":      recordCanceledWhileWaiting,
 		"canceled_while_uploading":    recordCanceledWhileUploading,
+		"canceled_as_upload_ends":     recordCanceledAsUploadEnds,
 		"canceled_too_late":           recordCanceledTooLate,
 		"version_found":               recordVersionFound,
 		"version_condemned":           recordVersionCondemned,
