@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"registrar/internal/failure"
 	"registrar/internal/mlflow"
 )
@@ -30,8 +32,8 @@ type FinishRunInput struct {
 	SpareDecided bool `json:"spare_decided,omitempty"`
 }
 
-// abortFor is how long after the end of a registration its upload is asked to be aborted. MLflow answers alike, by 500, where its store is down and where
-// the store has no such upload any more.
+// abortFor is how long after the end of a registration its upload is asked to be aborted, while the store is down. MLflow answers alike, by 500, where it is
+// and where the store has no such upload any more; the difference is whether it lists.
 const abortFor = time.Hour
 
 // FinishRun ends the run, and after that marks the version as completed, last of all (protocol steps status and done). May be repeated.
@@ -88,8 +90,14 @@ func (a *Activities) endUpload(ctx context.Context, client *mlflow.Client, in Fi
 	}
 	defer folder.Close()
 	err = endParts(ctx, client, folder, in.RunID)
-	if kind, _ := kindOf(err); err == nil || kind == failure.Outage && time.Since(in.EndTime) < abortFor {
-		return err
+	kind, _ := kindOf(err)
+	switch {
+	case err == nil:
+		return nil
+	case kind != failure.Outage, time.Since(in.EndTime) >= abortFor:
+		return folder.RemoveUpload()
+	case isA[*artifactStoreError](err) && activity.GetInfo(ctx).Attempt > 1 && client.ArtifactStoreReachable(ctx) == nil:
+		return folder.RemoveUpload()
 	}
-	return folder.RemoveUpload()
+	return err
 }

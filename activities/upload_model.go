@@ -412,8 +412,8 @@ func (u *upload) sendFile(ctx context.Context, t target, f mlmodel.File) error {
 	}
 	defer body.Close()
 	err = u.client.UploadArtifact(ctx, t.artifactURI, f.Path, f.SizeBytes, &counting{ctx: ctx, r: body, n: &u.done})
-	if err == nil && partBytes > 0 {
-		return u.folder.RemoveUpload() // it says why the file was not sent in parts
+	if err == nil {
+		return u.forgetParts(ctx, f.Path)
 	}
 	return storesError(err)
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"net/http"
 	"path"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"registrar/internal/failure"
 	"registrar/internal/mlflow"
 	"registrar/internal/mlmodel"
 )
@@ -27,9 +29,13 @@ const DefaultPartBytes = 32 << 20
 // maxParts bounds what is remembered of an upload; the parts of a larger file are larger. S3 itself takes 10,000 of at most 5 GiB.
 const maxParts = 500
 
-// maxExpiries is how often the addresses of a file's parts expire before it is sent whole. Once, the registration may have waited for longer than they
-// hold (S3: an hour); an upload that takes longer itself would begin anew for ever. Nobody can be asked for new addresses of an upload that is under way.
-const maxExpiries = 2
+// maxRefusals is how often the store refuses the parts of a file for good before it is sent whole. Once, the registration may have waited for longer than
+// their addresses hold; an upload that takes longer itself would begin anew for ever. Nobody can be asked for new addresses of an upload that is under way.
+const maxRefusals = 2
+
+// addressesHold is how long MLflow lets an address of a part hold (botocore's generate_presigned_url: an hour, where nothing is said). After that a
+// connection that the store cuts is a refusal whose words were lost: it may answer, and close, while the part is still being sent.
+const addressesHold = time.Hour
 
 // maxUnconnected is how many attempts in a row may fail to connect to a store that took parts before, while MLflow gets at it, until the file is sent whole.
 // More than one: a store that was restarted must not cost the parts that it has.
@@ -45,13 +51,17 @@ type partsUnderWay struct {
 	// RunID is the run that the file's model is of: who ends the run, gives the upload up.
 	RunID string `json:"run_id"`
 
-	// Expiries is how often the addresses of this file's parts expired. It outlives the upload, which then has no id.
-	Expiries int `json:"expiries,omitempty"`
+	// Refusals is how often the store refused this file's parts. It outlives the upload, which then has no id.
+	Refusals int `json:"refusals,omitempty"`
 
 	// Unconnected is how many attempts in a row did not get through to the store.
 	Unconnected int `json:"unconnected,omitempty"`
 
-	Upload mlflow.MultipartUpload `json:"upload"`
+	// Incomplete says that MLflow failed to make the parts the file, which may be the store's moment of weakness once.
+	Incomplete bool `json:"incomplete,omitempty"`
+
+	BegunAt time.Time              `json:"begun_at,omitzero"`
+	Upload  mlflow.MultipartUpload `json:"upload"`
 	// Done are the parts that the store has, in order, and SHA256 the digest of all their bytes: what goes on must go on with the same file.
 	Done   []mlflow.Part `json:"done"`
 	SHA256 string        `json:"sha256"`
@@ -60,8 +70,8 @@ type partsUnderWay struct {
 var (
 	// errAnew says that what was remembered of an upload is of no use.
 	errAnew = errors.New("the parts that were sent before are of no use")
-	// errExpired is errAnew, since the store does not take the addresses of the parts any more.
-	errExpired = fmt.Errorf("%w: their addresses expired", errAnew)
+	// errRefused is errAnew, since the store does not take the parts any more.
+	errRefused = fmt.Errorf("%w: the store refuses them", errAnew)
 	// errWhole says that a file is not to be sent in parts.
 	errWhole = errors.New("the file is to be sent whole")
 )
@@ -80,27 +90,27 @@ func (u *upload) partBytes(ctx context.Context, f mlmodel.File) (int64, error) {
 	return max(u.parts, (f.SizeBytes/maxParts/mebibyte+1)*mebibyte), nil
 }
 
-// sendInParts sends a file in parts, from where an earlier attempt stopped. A part that fails ends the attempt, and the next one begins with it. The
-// file is read from its beginning all the same: its digest is looked at before its last part is complete.
+// sendInParts sends a file in parts, from where an earlier attempt stopped.
 func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, partBytes int64) error {
-	p, expiries, err := u.resumedParts(t, f)
+	p, refusals, err := u.resumedParts(t, f)
 	if err != nil {
 		return err
 	}
 	if p == nil && !isFirstAttempt(ctx, u.in.First) {
 		there, err := u.isThere(ctx, t.artifactURI, f.Path, f.SizeBytes)
-		if there || err != nil {
-			u.done.Add(f.SizeBytes)
+		if err != nil {
 			return err
 		}
+		if there {
+			u.done.Add(f.SizeBytes)
+			return u.forgetParts(ctx, f.Path)
+		}
 	}
-	if p == nil && expiries >= maxExpiries {
-		activity.GetLogger(ctx).Warn("the file is sent whole: the addresses of its parts expired again before all were sent",
-			"file", f.Path, "size_bytes", f.SizeBytes, "expiries", expiries)
-		return errWhole
+	if p == nil && refusals >= maxRefusals {
+		return u.whole(ctx, f, errors.New("the store refused its parts again before all were sent"))
 	}
 	if p == nil {
-		if p, err = u.beginParts(ctx, t, f, partBytes, expiries); err != nil {
+		if p, err = u.beginParts(ctx, t, f, partBytes, refusals); err != nil {
 			return err
 		}
 	}
@@ -111,22 +121,27 @@ func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, part
 	switch {
 	case err == nil:
 		return u.folder.RemoveUpload()
-	case errors.Is(err, errExpired):
-		p.Expiries++
-		return errors.Join(err, u.remember(p), u.giveUpParts(ctx))
+	case errors.Is(err, errRefused):
+		p.Refusals++
 	case isA[*unconnectedError](err):
-		err = u.unconnected(ctx, p, err)
+		err = u.unconnected(ctx, p, f, err)
 	}
 	if errors.Is(err, errAnew) || errors.Is(err, errWhole) || errors.Is(err, mlflow.ErrPartTarget) {
-		return errors.Join(err, u.giveUpParts(ctx))
+		return errors.Join(err, u.giveUpParts(ctx, p))
 	}
 	return err
+}
+
+// whole is errWhole, and why.
+func (u *upload) whole(ctx context.Context, f mlmodel.File, why error) error {
+	activity.GetLogger(ctx).Warn("the file is sent whole", "file", f.Path, "size_bytes", f.SizeBytes, "reason", why)
+	return fmt.Errorf("%w: %w", errWhole, why)
 }
 
 // unconnected is errWhole where MLflow gets at the store and the worker does not: the addresses of the parts are those that MLflow has for it, which may
 // mean nothing outside MLflow's network, and the probe would see a server that is well. Otherwise it is the error itself, an outage that ends. Nothing is
 // remembered of errWhole: the next attempt, perhaps on another worker, tries parts again.
-func (u *upload) unconnected(ctx context.Context, p *partsUnderWay, err error) error {
+func (u *upload) unconnected(ctx context.Context, p *partsUnderWay, f mlmodel.File, err error) error {
 	if _, unlisted := u.isThere(ctx, p.ArtifactURI, p.File, p.SizeBytes); unlisted != nil {
 		return err
 	}
@@ -134,25 +149,24 @@ func (u *upload) unconnected(ctx context.Context, p *partsUnderWay, err error) e
 	if len(p.Done) > 0 && p.Unconnected < maxUnconnected {
 		return errors.Join(err, u.remember(p))
 	}
-	activity.GetLogger(ctx).Warn("the file is sent whole: MLflow gets at the artifact store, and this worker does not", "file", p.File, "size_bytes", p.SizeBytes, "error", err)
-	return fmt.Errorf("%w: %w", errWhole, err)
+	return u.whole(ctx, f, fmt.Errorf("MLflow gets at the artifact store, and this worker does not: %w", err))
 }
 
 // resumedParts is what an earlier attempt left of the same upload; nil where there is nothing, or nothing that fits together: upload.json is a file that
-// anybody who writes into the project may edit. The expiries are those of the file in this run, which it may have been sent for to a logged model that
+// anybody who writes into the project may edit. The refusals are those of the file in this run, which it may have been sent for to a logged model that
 // was condemned.
-func (u *upload) resumedParts(t target, f mlmodel.File) (p *partsUnderWay, expiries int, err error) {
+func (u *upload) resumedParts(t target, f mlmodel.File) (p *partsUnderWay, refusals int, err error) {
 	p, err = readParts(u.folder)
 	if p == nil || err != nil || p.File != f.Path || p.SizeBytes != f.SizeBytes {
 		return nil, 0, err
 	}
 	if p.RunID == u.in.Run.RunID {
-		expiries = p.Expiries
+		refusals = p.Refusals
 	}
 	if p.ArtifactURI != t.artifactURI || !p.fits() {
-		return nil, expiries, nil
+		return nil, refusals, nil
 	}
-	return p, expiries, nil
+	return p, refusals, nil
 }
 
 // fits tells that there is an address for each part that the store does not have yet, and that the parts that it has are the first ones.
@@ -172,30 +186,65 @@ func (p *partsUnderWay) fits() bool {
 	return true
 }
 
+// readParts is what is remembered; nil where nothing is, or nothing that this worker's user may read.
 func readParts(folder frozen) (*partsUnderWay, error) {
 	data, err := folder.ReadUpload()
-	if isAbsent(err) {
+	if isAbsent(err) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
 	}
 	var p partsUnderWay
 	if err != nil || json.Unmarshal(data, &p) != nil {
-		return nil, err // what cannot be read is begun anew
+		return nil, err // what does not make sense is begun anew
 	}
 	return &p, nil
 }
 
-func (u *upload) beginParts(ctx context.Context, t target, f mlmodel.File, partBytes int64, expiries int) (*partsUnderWay, error) {
-	if err := u.giveUpParts(ctx); err != nil { // of a logged model that was condemned
+func (u *upload) beginParts(ctx context.Context, t target, f mlmodel.File, partBytes int64, refusals int) (*partsUnderWay, error) {
+	if left, err := readParts(u.folder); err != nil {
 		return nil, err
-	}
-	upload, err := u.client.CreateMultipartUpload(ctx, t.artifactURI, f.Path, int((f.SizeBytes+partBytes-1)/partBytes))
-	if err != nil {
-		return nil, storesError(err)
+	} else if left != nil { // of a logged model that was condemned
+		if err := u.giveUpParts(ctx, left); err != nil {
+			return nil, err
+		}
 	}
 	p := &partsUnderWay{
-		ArtifactURI: t.artifactURI, File: f.Path, SizeBytes: f.SizeBytes, PartBytes: partBytes, RunID: u.in.Run.RunID, Expiries: expiries, Upload: upload,
+		ArtifactURI: t.artifactURI, File: f.Path, SizeBytes: f.SizeBytes, PartBytes: partBytes, RunID: u.in.Run.RunID, Refusals: refusals, BegunAt: time.Now(),
+	}
+	var err error
+	if p.Upload, err = u.client.CreateMultipartUpload(ctx, t.artifactURI, f.Path, int((f.SizeBytes+partBytes-1)/partBytes)); err != nil {
+		_ = p.abort(ctx, u.client) // where it has an id, and not the addresses that it needs
+		return nil, u.unbegun(ctx, t, f, err)
 	}
 	return p, u.remember(p)
+}
+
+// unbegun is errWhole where MLflow's store takes files, and none in parts, though MLflow offers it: a library that lacks it, a permission, or a bucket's rule
+// that MLflow obeys with whole files alone. Otherwise it is the error itself.
+func (u *upload) unbegun(ctx context.Context, t target, f mlmodel.File, err error) error {
+	answer, ok := errors.AsType[*mlflow.APIError](err)
+	if !ok {
+		return err
+	}
+	isWhole := isLasting(answer) && answer.Status != http.StatusUnauthorized
+	if answer.Status == http.StatusInternalServerError {
+		_, unlisted := u.isThere(ctx, t.artifactURI, f.Path, f.SizeBytes)
+		isWhole = unlisted == nil
+	}
+	if isWhole {
+		return u.whole(ctx, f, err)
+	}
+	return storesError(err)
+}
+
+// isLasting tells whether an answer is a refusal that it makes no sense to ask again after.
+func isLasting(answer *mlflow.APIError) bool {
+	switch answer.Status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	case http.StatusNotImplemented:
+		return true
+	}
+	return answer.Status < 500
 }
 
 func (u *upload) remember(p *partsUnderWay) error {
@@ -206,7 +255,22 @@ func (u *upload) remember(p *partsUnderWay) error {
 	return u.folder.WriteUpload(data)
 }
 
+// sendParts sends the parts that the store does not have yet. A part that fails is sent again, alone, while others get through; after that another attempt
+// begins with it. The file is read from its beginning all the same: its digest is looked at before its last part is complete.
 func (u *upload) sendParts(ctx context.Context, p *partsUnderWay, f mlmodel.File) error {
+	began := u.done.Load()
+	for {
+		had := len(p.Done)
+		err := u.sendPartsOnce(ctx, p, f)
+		kind, _ := kindOf(err)
+		if err == nil || ctx.Err() != nil || len(p.Done) == had || kind != failure.Outage || errors.Is(err, errAnew) {
+			return err
+		}
+		u.done.Store(began)
+	}
+}
+
+func (u *upload) sendPartsOnce(ctx context.Context, p *partsUnderWay, f mlmodel.File) error {
 	body, err := f.Open()
 	if err != nil {
 		return err
@@ -220,14 +284,17 @@ func (u *upload) sendParts(ctx context.Context, p *partsUnderWay, f mlmodel.File
 			return err
 		}
 		if sumOf(digest) != p.SHA256 {
-			return errAnew
+			return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{errors.New("they are not of this file")})
 		}
 	}
 	for sent < p.SizeBytes {
 		size := min(p.PartBytes, p.SizeBytes-sent)
 		part, err := u.client.UploadPart(ctx, p.Upload.Targets[len(p.Done)], size, io.LimitReader(stream, size))
+		if err != nil && ctx.Err() == nil {
+			err = p.partError(err)
+		}
 		if err != nil {
-			return partError(err)
+			return err
 		}
 		sent += size
 		p.Done, p.SHA256, p.Unconnected = append(p.Done, part), sumOf(digest), 0
@@ -240,22 +307,31 @@ func (u *upload) sendParts(ctx context.Context, p *partsUnderWay, f mlmodel.File
 
 func sumOf(digest hash.Hash) string { return hex.EncodeToString(digest.Sum(nil)) }
 
-// partError says what a store's refusal of a part means: an address that is too old, or an upload that somebody aborted, takes no part any more.
-func partError(err error) error {
-	if failed, ok := errors.AsType[*mlflow.TransportError](err); ok && slices.Contains([]mlflow.Layer{mlflow.LayerDNS, mlflow.LayerTCP, mlflow.LayerTLS}, failed.Layer) {
-		return &unconnectedError{err}
+// partError says what it means that a part was not taken. Stores do not agree on how they call an address that is too old (S3: 403 AccessDenied, or 400
+// ExpiredToken where the key that signed it expired; Google's: 400 ExpiredToken), an upload that somebody aborted (404), or what a proxy before them does
+// not let through; all that is certain is that the same part to the same address is refused again.
+func (p *partsUnderWay) partError(err error) error {
+	if failed, ok := errors.AsType[*mlflow.TransportError](err); ok {
+		switch {
+		case slices.Contains([]mlflow.Layer{mlflow.LayerDNS, mlflow.LayerTCP, mlflow.LayerTLS}, failed.Layer):
+			return &unconnectedError{err}
+		case failed.Layer == mlflow.LayerHTTP && time.Since(p.BegunAt) > addressesHold:
+			return fmt.Errorf("%w: %w", errRefused, &incompletePartsError{err})
+		}
+		return err
 	}
 	refused, ok := errors.AsType[*mlflow.APIError](err)
 	switch {
-	case ok && refused.Status == http.StatusForbidden:
-		return fmt.Errorf("%w: %w", errExpired, &incompletePartsError{err})
-	case ok && refused.Status == http.StatusNotFound:
-		return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{err})
+	case ok && isLasting(refused) && refused.Message != slowBody:
+		return fmt.Errorf("%w: %w", errRefused, &incompletePartsError{err})
 	case ok:
 		return &artifactStoreError{&incompletePartsError{err}}
 	}
 	return err
 }
+
+// slowBody is S3's code for a body that did not come in time, a 400.
+const slowBody = "RequestTimeout"
 
 // unconnectedError: the worker has no connection to the store that a part goes to.
 type unconnectedError struct{ err error }
@@ -270,7 +346,8 @@ type incompletePartsError struct{ err error }
 func (e *incompletePartsError) Error() string { return "upload in parts: " + e.err.Error() }
 
 // completeParts makes the parts the file. Where the answer is lost, or says that there is no such upload, the file tells. Hours of upload are begun anew
-// only where the file is known not to be there: a login that expired, or a proxy that is busy, says nothing of the parts.
+// only where the file is known not to be there, and MLflow fails a second time: a login that expired, a proxy or a store that is busy, says nothing of the
+// parts.
 func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
 	refused := u.client.CompleteMultipartUpload(ctx, p.ArtifactURI, p.File, p.Upload.UploadID, p.Done)
 	if refused == nil {
@@ -280,10 +357,13 @@ func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
 	switch {
 	case there:
 		return nil
-	case err == nil && mayLackUpload(refused):
-		return fmt.Errorf("%w: %w", errAnew, &incompletePartsError{refused})
+	case err != nil || !mayLackUpload(refused):
+		return storesError(refused)
+	case !mlflow.IsNotFound(refused) && !p.Incomplete:
+		p.Incomplete = true
+		return errors.Join(storesError(refused), u.remember(p))
 	}
-	return storesError(refused)
+	return fmt.Errorf("%w: %w", errRefused, &incompletePartsError{refused})
 }
 
 // mayLackUpload tells whether MLflow answers so where its store does not know the upload. S3's NoSuchUpload is an error that MLflow does not catch, a 500.
@@ -303,19 +383,29 @@ func (u *upload) isThere(ctx context.Context, artifactURI, file string, sizeByte
 	return false, err
 }
 
-// giveUpParts forgets an upload that is under way, though not that its addresses expired, and asks the store to do so, too. A store that does not
-// hear of it keeps the parts until its own rules remove them.
-func (u *upload) giveUpParts(ctx context.Context) error {
+// giveUpParts forgets an upload that is under way, though not that the store refused it, and asks the store to do so, too. A store that does not hear of it
+// keeps the parts until its own rules remove them. What another attempt has begun since, which goes on where this one was frozen, stays.
+func (u *upload) giveUpParts(ctx context.Context, p *partsUnderWay) error {
+	_ = p.abort(ctx, u.client)
+	left, err := readParts(u.folder)
+	if left == nil || err != nil || left.Upload.UploadID != p.Upload.UploadID {
+		return err
+	}
+	if p.Refusals == 0 {
+		return u.folder.RemoveUpload()
+	}
+	p.Upload, p.Done, p.SHA256, p.Incomplete = mlflow.MultipartUpload{}, nil, "", false
+	return u.remember(p)
+}
+
+// forgetParts gives up what another attempt, or a worker with other settings, left of a file that is there whole.
+func (u *upload) forgetParts(ctx context.Context, file string) error {
 	p, err := readParts(u.folder)
-	if p == nil || err != nil {
+	if p == nil || err != nil || p.File != file {
 		return err
 	}
 	_ = p.abort(ctx, u.client)
-	if p.Expiries == 0 {
-		return u.folder.RemoveUpload()
-	}
-	p.Upload, p.Done, p.SHA256 = mlflow.MultipartUpload{}, nil, ""
-	return u.remember(p)
+	return u.folder.RemoveUpload()
 }
 
 // endParts aborts the upload of a run that is under way, and forgets it once the store has.

@@ -47,7 +47,7 @@ func (p *project) inParts(reached func()) {
 
 const partPath = "/store/1"
 
-// offerParts lets the server offer that files are uploaded in parts, of one part each, which goes to partPath; decide is asked about that, and all else.
+// offerParts lets the server offer that files are uploaded in parts, of one part each, which goes to partPath; decide is asked about each request first.
 func (p *project) offerParts(decide func(*http.Request) mlflowtest.Fault) {
 	p.offerPartsAt(p.server.URL, decide)
 }
@@ -60,6 +60,9 @@ func (p *project) offerPartsAt(store string, decide func(*http.Request) mlflowte
 	upload, err := json.Marshal(mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{URL: store + partPath, Number: 1}}})
 	require.NoError(p.t, err)
 	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if fault := decide(r); fault != (mlflowtest.Fault{}) {
+			return fault
+		}
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/server-info"):
 			return mlflowtest.Fault{Status: http.StatusOK, Body: `{"multipart_uploads_enabled": true}`}
@@ -68,8 +71,61 @@ func (p *project) offerPartsAt(store string, decide func(*http.Request) mlflowte
 		case strings.Contains(r.URL.Path, "/mpu/abort/"):
 			return mlflowtest.Fault{Status: http.StatusOK, Body: "{}"}
 		}
-		return decide(r)
+		return mlflowtest.Fault{}
 	})
+}
+
+// nothingElse is for a server and a store that do as they should.
+func nothingElse(*http.Request) mlflowtest.Fault { return mlflowtest.Fault{} }
+
+// modelInParts lets the model alone be large enough for parts.
+func (p *project) modelInParts() { p.PartBytes = p.frozen.Request.Model.SizeBytes / 2 }
+
+// halfSent is what an attempt leaves of the model's upload to a new logged model that has one part of two, and where the second one goes.
+func (p *project) halfSent(in UploadModelInput, second string) (*partsUnderWay, mlmodel.File) {
+	p.t.Helper()
+	model, err := p.client().CreateLoggedModel(p.t.Context(), mlflow.CreateLoggedModelRequest{
+		ExperimentID: "0", Name: "model", SourceRunID: in.Run.RunID, Tags: ownerTags(in.Owner),
+	})
+	require.NoError(p.t, err)
+	packed := p.packed(in, model)
+	body, err := packed.Open()
+	require.NoError(p.t, err)
+	defer body.Close()
+	half := (packed.SizeBytes + 1) / 2
+	digest := sha256.New()
+	_, err = io.CopyN(digest, body, half)
+	require.NoError(p.t, err)
+	left := &partsUnderWay{
+		ArtifactURI: model.Info.ArtifactURI, File: packed.Path, SizeBytes: packed.SizeBytes, PartBytes: half, RunID: in.Run.RunID, BegunAt: time.Now(),
+		Upload: mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{Number: 1, URL: second}, {Number: 2, URL: second}}},
+		Done:   []mlflow.Part{{Number: 1, ETag: "e"}}, SHA256: sumOf(digest),
+	}
+	p.remember(in, left)
+	return left, packed
+}
+
+// packed is the model's file as it goes to a logged model.
+func (p *project) packed(in UploadModelInput, model mlflow.LoggedModel) mlmodel.File {
+	p.t.Helper()
+	folder, err := p.folder(in.Project)
+	require.NoError(p.t, err)
+	p.t.Cleanup(func() { _ = folder.Close() })
+	u := &upload{in: in, folder: folder}
+	spec, err := u.spec(target{modelID: model.Info.ModelID, artifactURI: model.Info.ArtifactURI})
+	require.NoError(p.t, err)
+	files, err := mlmodel.Files(spec)
+	require.NoError(p.t, err)
+	return files[slices.IndexFunc(files, func(f mlmodel.File) bool { return f.Path == "model.pkl" })]
+}
+
+// remember leaves an upload to the next attempt.
+func (p *project) remember(in UploadModelInput, left *partsUnderWay) {
+	p.t.Helper()
+	folder, err := p.folder(in.Project)
+	require.NoError(p.t, err)
+	defer folder.Close()
+	require.NoError(p.t, (&upload{folder: folder}).remember(left))
 }
 
 // parts is what an upload left to go on with; nil for nothing.
@@ -167,6 +223,8 @@ func TestUploadModel_BeginsAnewWhereWhatIsRememberedDoesNotFit(t *testing.T) {
 		"parts without end":         {func(p *partsUnderWay) { p.PartBytes = math.MaxInt64 }, false},
 		"no upload":                 {func(p *partsUnderWay) { p.Upload.UploadID = "" }, false},
 		"another file's size":       {func(p *partsUnderWay) { p.SizeBytes = 8 }, false},
+		"another file":              {func(p *partsUnderWay) { p.File = "extra/model.pkl" }, false},
+		"another logged model":      {func(p *partsUnderWay) { p.ArtifactURI += "-condemned" }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProject(t)
@@ -191,7 +249,7 @@ func TestUploadModel_BeginsAnewWhereWhatIsRememberedDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestUploadModel_SendsTheFileWholeWhereTheAddressesOfItsPartsExpireAgainAndAgain(t *testing.T) {
+func TestUploadModel_SendsTheFileWholeWhereTheStoreRefusesItsPartsAgainAndAgain(t *testing.T) {
 	p := newProject(t)
 	in := p.upload()
 	var logged bytes.Buffer
@@ -207,7 +265,7 @@ func TestUploadModel_SendsTheFileWholeWhereTheAddressesOfItsPartsExpireAgainAndA
 		}
 		return mlflowtest.Fault{}
 	})
-	p.PartBytes = p.frozen.Request.Model.SizeBytes / 2 // so that the other files are sent whole anyway
+	p.modelInParts()
 	attempt := func() (*partsUnderWay, error) {
 		_, err := execute[UploadModelResult](p, p.UploadModel, in)
 		folder, opened := p.folder(in.Project)
@@ -218,16 +276,16 @@ func TestUploadModel_SendsTheFileWholeWhereTheAddressesOfItsPartsExpireAgainAndA
 		return left, err
 	}
 
-	for expiries := 1; expiries <= 3; expiries++ { // the third attempt sends it whole, to a server that is down
+	for refusals := 1; refusals <= 3; refusals++ { // the third attempt sends it whole, to a server that is down
 		left, err := attempt()
 		var application *temporal.ApplicationError
 		require.ErrorAs(t, err, &application)
 		require.Equal(t, failure.Outage, application.Type())
 		require.NotNil(t, left, "another worker shall know")
-		require.Equal(t, min(expiries, 2), left.Expiries)
+		require.Equal(t, min(refusals, 2), left.Refusals)
 		require.Equal(t, mlflow.MultipartUpload{}, left.Upload, "the addresses are of no use")
-		require.Equal(t, min(expiries, 2), p.creates())
-		require.Equal(t, min(expiries, 2), p.aborts())
+		require.Equal(t, min(refusals, 2), p.creates())
+		require.Equal(t, min(refusals, 2), p.aborts())
 	}
 	require.Contains(t, logged.String(), "sent whole")
 	require.Contains(t, logged.String(), "model.pkl")
@@ -255,8 +313,8 @@ func TestUploadModel_SendsTheFileWholeWhereOnlyMLflowGetsAtTheStore(t *testing.T
 			in := p.upload()
 			var logged bytes.Buffer
 			p.logTo(&logged)
-			p.offerPartsAt(store, func(*http.Request) mlflowtest.Fault { return mlflowtest.Fault{} })
-			p.PartBytes = p.frozen.Request.Model.SizeBytes / 2 // so that the other files are sent whole anyway
+			p.offerPartsAt(store, nothingElse)
+			p.modelInParts()
 
 			_, err := execute[UploadModelResult](p, p.UploadModel, in)
 
@@ -281,7 +339,7 @@ func TestUploadModel_WaitsForAStoreThatMLflowDoesNotGetAtEither(t *testing.T) {
 		}
 		return mlflowtest.Fault{}
 	})
-	p.PartBytes = p.frozen.Request.Model.SizeBytes / 2
+	p.modelInParts()
 
 	_, err := execute[UploadModelResult](p, p.UploadModel, in)
 
@@ -300,43 +358,19 @@ func TestUploadModel_KeepsThePartsOfAStoreThatIsAwayForAMoment(t *testing.T) {
 	closed.Close()
 	p := newProject(t)
 	in := p.upload()
-	model, err := p.client().CreateLoggedModel(t.Context(), mlflow.CreateLoggedModelRequest{
-		ExperimentID: "0", Name: "model", SourceRunID: in.Run.RunID, Tags: ownerTags(in.Owner),
-	})
-	require.NoError(t, err)
-	p.offerPartsAt(closed.URL, func(*http.Request) mlflowtest.Fault { return mlflowtest.Fault{} })
-	folder, err := p.folder(in.Project)
-	require.NoError(t, err)
-	defer folder.Close()
-	u := &upload{in: in, client: p.client(), folder: folder}
-	spec, err := u.spec(target{modelID: model.Info.ModelID, artifactURI: model.Info.ArtifactURI})
-	require.NoError(t, err)
-	files, err := mlmodel.Files(spec)
-	require.NoError(t, err)
-	packed := files[slices.IndexFunc(files, func(f mlmodel.File) bool { return f.Path == "model.pkl" })]
-	body, err := packed.Open()
-	require.NoError(t, err)
-	defer body.Close()
-	half := (packed.SizeBytes + 1) / 2
-	p.PartBytes = packed.SizeBytes / 2
-	digest := sha256.New()
-	_, err = io.CopyN(digest, body, half)
-	require.NoError(t, err)
-	require.NoError(t, u.remember(&partsUnderWay{
-		ArtifactURI: model.Info.ArtifactURI, File: packed.Path, SizeBytes: packed.SizeBytes, PartBytes: half, RunID: in.Run.RunID,
-		Upload: mlflow.MultipartUpload{UploadID: "u", Targets: []mlflow.PartTarget{{Number: 1}, {Number: 2, URL: closed.URL}}},
-		Done:   []mlflow.Part{{Number: 1, ETag: "e"}}, SHA256: sumOf(digest),
-	}))
+	p.offerPartsAt(closed.URL, nothingElse)
+	p.modelInParts()
+	p.halfSent(in, closed.URL)
 
 	for attempt := 1; attempt < maxUnconnected; attempt++ {
-		_, err = execute[UploadModelResult](p, p.UploadModel, in)
+		_, err := execute[UploadModelResult](p, p.UploadModel, in)
 		require.Error(t, err)
 		left := p.parts(in)
 		require.NotNil(t, left)
 		require.Len(t, left.Done, 1)
 		require.Equal(t, attempt, left.Unconnected)
 	}
-	_, err = execute[UploadModelResult](p, p.UploadModel, in)
+	_, err := execute[UploadModelResult](p, p.UploadModel, in)
 
 	require.NoError(t, err, "a worker that never gets at it does not try for ever")
 	require.Nil(t, p.parts(in))
@@ -350,8 +384,8 @@ func TestUploadModel_KeepsThePartsWhereNobodyKnowsWhetherTheyAreTheFile(t *testi
 		kind           string
 		kept           bool
 	}{
-		"no such upload":                  {mlflowtest.Fault{Status: http.StatusInternalServerError}, mlflowtest.Fault{}, failure.Outage, false},
-		"no such upload, of other stores": {mlflowtest.Fault{Status: http.StatusNotFound, Body: notFound}, mlflowtest.Fault{}, failure.Outage, false},
+		"no such upload, or a moment's weakness": {mlflowtest.Fault{Status: http.StatusInternalServerError}, mlflowtest.Fault{}, failure.Outage, true},
+		"no such upload, of other stores":        {mlflowtest.Fault{Status: http.StatusNotFound, Body: notFound}, mlflowtest.Fault{}, failure.Outage, false},
 		"the store is down": {
 			mlflowtest.Fault{Status: http.StatusInternalServerError}, mlflowtest.Fault{Status: http.StatusInternalServerError}, failure.Outage, true,
 		},
@@ -376,14 +410,14 @@ func TestUploadModel_KeepsThePartsWhereNobodyKnowsWhetherTheyAreTheFile(t *testi
 				}
 				return mlflowtest.Fault{}
 			})
-			p.PartBytes = p.frozen.Request.Model.SizeBytes / 2
+			p.modelInParts()
 
 			_, err := execute[UploadModelResult](p, p.UploadModel, in)
 
 			var application *temporal.ApplicationError
 			require.ErrorAs(t, err, &application)
 			require.Equal(t, c.kind, application.Type())
-			require.Equal(t, c.kept, p.parts(in) != nil, "the next attempt completes")
+			require.Equal(t, c.kept, p.parts(in).Upload.UploadID != "", "the next attempt completes")
 			require.Equal(t, !c.kept, p.aborts() > 0)
 		})
 	}
@@ -443,6 +477,37 @@ func TestFinishRun_AbortsTheUploadThatItsRunLeaves(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.remains, left != nil)
 			require.Equal(t, mlflow.RunKilled, p.server.Runs()[0].Info.Status)
+		})
+	}
+}
+
+func TestFinishRun_ForgetsAnUploadThatItsStoreDoesNotKnow(t *testing.T) {
+	for name, list := range map[string]int{"the store lists": 0, "the store is down": http.StatusInternalServerError} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			p.halfSent(in, "http://store.invalid")
+			p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+				switch {
+				case strings.Contains(r.URL.Path, "/mpu/abort/"):
+					return mlflowtest.Fault{Status: http.StatusInternalServerError}
+				case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/mlflow-artifacts/artifacts"):
+					return mlflowtest.Fault{Status: list}
+				}
+				return mlflowtest.Fault{}
+			})
+
+			_, _ = tryOften[any](p, 3, p.FinishRun, FinishRunInput{
+				Server: in.Server, RunID: in.Run.RunID, Status: RunKilled, EndTime: time.Now(), Project: in.Project,
+			})
+
+			if list == 0 {
+				require.Equal(t, 2, p.aborts(), "once may be the store's moment of weakness")
+				require.Nil(t, p.parts(in))
+				return
+			}
+			require.Equal(t, 3, p.aborts())
+			require.NotNil(t, p.parts(in), "asked again by the sweep")
 		})
 	}
 }

@@ -30,19 +30,24 @@ type Part struct {
 	ETag   string `json:"etag"`
 }
 
-// MultipartUploads tells whether the server's artifact store takes files in parts. One that does not say so does not.
+// MultipartUploads tells whether the server's artifact store takes files in parts. One that does not say so does not, nor does one that is not asked: a
+// gateway may know of no such request.
 func (c *Client) MultipartUploads(ctx context.Context) (bool, error) {
 	var reply struct {
 		Enabled bool `json:"multipart_uploads_enabled"`
 	}
 	err := c.json(ctx, call{client: c.pooled, method: http.MethodGet, path: "/api/3.0/mlflow/server-info"}, nil, &reply)
-	if IsEndpointMissing(err) || IsNotFound(err) {
-		return false, nil
+	if refused, ok := errors.AsType[*APIError](err); ok {
+		switch refused.Status {
+		case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+			return false, nil
+		}
 	}
 	return reply.Enabled, err
 }
 
-// CreateMultipartUpload begins the upload of a file below the artifact URI in a number of parts. Each call begins another one.
+// CreateMultipartUpload begins the upload of a file below the artifact URI in a number of parts. Each call begins another one. The error is
+// ErrPartTarget where the store does it in another way: of Azure, MLflow names no upload.
 func (c *Client) CreateMultipartUpload(ctx context.Context, artifactURI, file string, parts int) (MultipartUpload, error) {
 	var upload MultipartUpload
 	err := c.multipart(ctx, "create", artifactURI, file, struct {
@@ -50,7 +55,8 @@ func (c *Client) CreateMultipartUpload(ctx context.Context, artifactURI, file st
 		NumParts int    `json:"num_parts"`
 	}{path.Base(file), parts}, &upload)
 	if err == nil && (len(upload.Targets) != parts || upload.UploadID == "") {
-		return upload, fmt.Errorf("begin upload of %s in %d parts: the server names %d addresses", file, parts, len(upload.Targets))
+		return upload, fmt.Errorf("begin upload of %s in %d parts: the server names the upload %q and %d addresses: %w",
+			file, parts, upload.UploadID, len(upload.Targets), ErrPartTarget)
 	}
 	return upload, err
 }
@@ -82,7 +88,7 @@ func (c *Client) multipart(ctx context.Context, verb, artifactURI, file string, 
 }
 
 // ErrPartTarget says that a store is none to send parts to: UploadArtifact does instead.
-var ErrPartTarget = errors.New("the store's address for a part is not a URL, or has no TLS though MLflow has it, or the store gives no ETag")
+var ErrPartTarget = errors.New("the store takes no parts as S3 does: an upload with an id, an address for each part, with TLS where MLflow has it, and an ETag for each")
 
 // UploadPart sends the size bytes of body, in constant memory, to the store, which gets nothing else: no credential for MLflow, no workspace, no client
 // certificate. Repeatable. The error of a body that is shorter or longer than size, or whose reading fails, is that of UploadArtifact. A refusal
@@ -102,6 +108,9 @@ func (c *Client) UploadPart(ctx context.Context, target PartTarget, size int64, 
 	}
 	request.ContentLength = size
 	request.Header.Set("User-Agent", c.config.UserAgent)
+	if size >= expectContinueBytes {
+		request.Header.Set("Expect", "100-continue")
+	}
 	for name, value := range target.Headers {
 		request.Header.Set(name, value)
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -89,20 +88,21 @@ func (s3 *s3Store) expiredAddressesBeginAnew(t *testing.T) {
 
 func (s3 *s3Store) otherBytesThanWereSentBeginAnew(t *testing.T) {
 	s := s3.site(t)
-	s3.before(3, func() {
-		data, err := os.ReadFile(s.uploadFile())
-		if err == nil {
-			err = os.WriteFile(s.uploadFile(), regexp.MustCompile(`"sha256":"..`).ReplaceAll(data, []byte(`"sha256":"zz`)), 0o600)
-		}
-		if err != nil {
-			t.Errorf("edit upload.json: %v", err)
-		}
-	})
-	s3.refuse(3, http.StatusServiceUnavailable)
+	held := newGate(t)
+	s3.before(3, held.wait)
+	worker := s.startWorker("--part-size-bytes", fmt.Sprint(partBytes))
+	id := s.register("--wait", "none").receipt.WorkflowID
+	held.await(t)
+	worker.Kill()
+	held.open()
+	remembered, err := os.ReadFile(s.uploadFile())
+	require.NoError(t, err)
+	edited := regexp.MustCompile(`"sha256":"..`).ReplaceAll(remembered, []byte(`"sha256":"zz`))
+	require.NoError(t, os.WriteFile(s.uploadFile(), edited, 0o600))
+
 	s.startWorker("--part-size-bytes", fmt.Sprint(partBytes))
 
-	s.requireOutcome(receipt.Registered, s.register().receipt)
-
+	s.requireOutcome(receipt.Registered, s.result(id))
 	require.Equal(t, append([]int{1, 2, 3}, partsOf(t, s.project)...), s3.parts())
 	s3.requireStored(s.project)
 	s3.requireNothingUnderWay()
@@ -244,8 +244,7 @@ func (s3 *s3Store) serve() {
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status := s3.arrive(r); status != 0 {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.WriteHeader(status)
+			w.WriteHeader(status) // before the part has come, as S3 does
 			return
 		}
 		proxy.ServeHTTP(w, r)
