@@ -125,11 +125,17 @@ func (p *project) client() *mlflow.Client {
 func (p *project) upload() UploadModelInput {
 	p.t.Helper()
 	require.NoError(p.t, p.freeze())
-	run, err := p.client().CreateRun(p.t.Context(), mlflow.CreateRunRequest{ExperimentID: "0"})
-	require.NoError(p.t, err)
 	return UploadModelInput{
 		Server: p.tracked(), Project: p.frozen.Project, Owner: p.owner(), Model: p.frozen.Model, LoggedModels: true, PredictFn: "predict",
-		Run:      LogRunResult{RunID: run.Info.RunID, ExperimentID: "0", ArtifactURI: run.Info.ArtifactURI},
+		Run:      p.run(),
 		LoggedAt: time.UnixMilli(1_700_000_000_000),
 	}
+}
+
+// run makes a run.
+func (p *project) run() LogRunResult {
+	p.t.Helper()
+	run, err := p.client().CreateRun(p.t.Context(), mlflow.CreateRunRequest{ExperimentID: "0"})
+	require.NoError(p.t, err)
+	return LogRunResult{RunID: run.Info.RunID, ExperimentID: "0", ArtifactURI: run.Info.ArtifactURI}
 }
