@@ -1,7 +1,6 @@
 package activities
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -35,14 +34,21 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 	if c := a.Clients.made[server]; c != nil {
 		return c, nil
 	}
-	access, err := a.access(server)
+	access, gone, err := a.access(server)
 	if err != nil {
 		return nil, err
+	}
+	workspace := server.Workspace
+	if !server.knowsWorkspace() {
+		if gone != nil {
+			return nil, fmt.Errorf("%w, and nobody recorded which MLflow workspace its .env names: put it back", gone)
+		}
+		workspace = access.Workspace
 	}
 	c, err := mlflow.New(mlflow.Config{
 		TrackingURI: server.TrackingURI,
 		Credentials: func() (mlflow.Credentials, error) { return a.credentials(server) },
-		Workspace:   cmp.Or(server.Workspace, access.Workspace),
+		Workspace:   workspace,
 		TLS: mlflow.TLS{
 			InsecureSkipVerify: access.InsecureTLS,
 			ServerCertFile:     access.ServerCertFile,
@@ -55,9 +61,14 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Clients.keep(server, c)
+	if gone == nil { // when the folder is back, its .env may have more to say
+		a.Clients.keep(server, c)
+	}
 	return c, nil
 }
+
+// knowsWorkspace tells whether the workspace was recorded. A worker that recorded only its name is older than WorkspaceKnown.
+func (s Server) knowsWorkspace() bool { return s.WorkspaceKnown || s.Workspace != "" }
 
 // keep keeps the client of a server, in the place of any other where there are many. That one goes on serving who has it.
 func (c *Clients) keep(server Server, made *mlflow.Client) {
@@ -74,12 +85,18 @@ func (c *Clients) keep(server Server, made *mlflow.Client) {
 	c.made[server] = made
 }
 
-func (a *Activities) access(server Server) (config.Access, error) {
+// access is what may be sent to a server. A project's folder that is gone, as gone then tells, has no .env: a checkout may be removed while what only speaks
+// to MLflow is still to come.
+func (a *Activities) access(server Server) (access config.Access, gone, err error) {
 	environment, err := a.environment(server.Root)
-	if err != nil {
-		return config.Access{}, err
+	if isAbsent(err) {
+		gone, err = err, nil
 	}
-	return environment.AccessFor(server.TrackingURI, a.TrustedHosts)
+	if err != nil {
+		return config.Access{}, nil, err
+	}
+	access, err = environment.AccessFor(server.TrackingURI, a.TrustedHosts)
+	return access, gone, err
 }
 
 // partBytesFor is the size of parts for a server; 0 where the worker did not name it itself: it would be told by a project where to send a model.
@@ -91,7 +108,7 @@ func (a *Activities) partBytesFor(server Server) int64 {
 }
 
 func (a *Activities) credentials(server Server) (mlflow.Credentials, error) {
-	access, err := a.access(server)
+	access, _, err := a.access(server)
 	if err != nil {
 		return mlflow.Credentials{}, err
 	}

@@ -6,11 +6,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
 
+	"registrar/internal/failure"
 	"registrar/internal/mlflow/mlflowtest"
 )
 
@@ -76,20 +79,95 @@ func TestClients_AreKeptForSomeProjectsAndServeAll(t *testing.T) {
 }
 
 func TestClients_ServeAProjectWhoseFolderIsGone(t *testing.T) {
-	p := newProject(t)
-	p.makes(keyed(owner))
-	server := Server{TrackingURI: p.server.URL, Root: filepath.Join(p.root, "checkout"), Workspace: "team"} // which its .env had named
-	before := len(p.server.Requests())
+	for name, server := range map[string]Server{
+		"with a workspace":             {Workspace: "team", WorkspaceKnown: true}, // which its .env had named
+		"in the default one":           {WorkspaceKnown: true},
+		"with one of an older payload": {Workspace: "team"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			p.makes(keyed(owner))
+			server.TrackingURI, server.Root = p.server.URL, filepath.Join(p.root, "checkout")
+			before := len(p.server.Requests())
 
-	promoted, err := execute[PromoteVersionResult](p, p.PromoteVersion, PromoteVersionInput{Server: server, ModelName: "credit", Version: "1"})
+			promoted, err := execute[PromoteVersionResult](p, p.PromoteVersion, PromoteVersionInput{Server: server, ModelName: "credit", Version: "1"})
 
-	require.NoError(t, err)
-	require.True(t, promoted.Promoted)
-	_, err = execute[SweepResult](p, p.Sweep, SweepInput{Server: server, Owner: keyed(owner), LoggedModels: true})
-	require.NoError(t, err)
-	for _, sent := range p.server.Requests()[before:] {
-		require.Equal(t, "team", sent.Header.Get("X-MLFLOW-WORKSPACE"))
+			require.NoError(t, err)
+			require.True(t, promoted.Promoted)
+			_, err = execute[SweepResult](p, p.Sweep, SweepInput{Server: server, Owner: keyed(owner), LoggedModels: true})
+			require.NoError(t, err)
+			require.Equal(t, []string{server.Workspace}, p.workspaces(before))
+		})
 	}
+}
+
+// workspaces are those that the requests from this number on went to, each once.
+func (p *project) workspaces(from int) []string {
+	var named []string
+	for _, sent := range p.server.Requests()[from:] {
+		named = append(named, sent.Header.Get("X-MLFLOW-WORKSPACE"))
+	}
+	slices.Sort(named)
+	return slices.Compact(named)
+}
+
+func TestClients_OfAProjectWhoseFolderIsGoneAreNotKept(t *testing.T) {
+	p := newProject(t)
+	server := Server{TrackingURI: p.server.URL, Root: filepath.Join(p.root, "checkout"), WorkspaceKnown: true}
+	gone, err := p.mlflow(server)
+	require.NoError(t, err)
+
+	p.write("checkout/.env", "MLFLOW_TRACKING_INSECURE_TLS=true\n") // which a client has from its beginning
+	back, err := p.mlflow(server)
+	require.NoError(t, err)
+	again, err := p.mlflow(server)
+	require.NoError(t, err)
+
+	require.NotSame(t, gone, back)
+	require.Same(t, back, again)
+}
+
+func TestClients_KeepTheWorkspaceThatARegistrationBeganWith(t *testing.T) {
+	for name, c := range map[string]struct{ before, after, sent string }{
+		"the default one":   {"", "later", ""},
+		"another":           {"team", "later", "team"},
+		"no longer the one": {"team", "", "team"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			name := "MLFLOW_WORKSPACE="
+			p.write(".env", name+c.before)
+			loaded, err := p.load()
+			require.NoError(t, err)
+			p.write(".env", name+c.after)
+			p.Clients = &Clients{} // of another worker
+
+			_, err = execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: loaded.ServerOf(p.root)})
+
+			require.NoError(t, err)
+			require.Equal(t, []string{c.sent}, p.workspaces(0))
+		})
+	}
+}
+
+func TestClients_TakeTheEnvironmentsWorkspaceWhereNoneWasRecorded(t *testing.T) {
+	p := newProject(t)
+	server := Server{TrackingURI: p.server.URL, Root: filepath.Join(p.root, "checkout")} // of an older worker
+	check := func() error {
+		_, err := execute[CheckMLflowHealthResult](p, p.CheckMLflowHealth, CheckMLflowHealthInput{Server: server})
+		return err
+	}
+
+	err := check()
+	var failed *temporal.ApplicationError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, failure.BadInput, failed.Type())
+	require.ErrorContains(t, err, server.Root)
+	require.Empty(t, p.server.Requests(), "the default workspace may be another one")
+
+	p.write("checkout/.env", "MLFLOW_WORKSPACE=team\n")
+	require.NoError(t, check())
+	require.Equal(t, []string{"team"}, p.workspaces(0))
 }
 
 func TestCredentials_AreNotSentAlongARedirect(t *testing.T) {

@@ -105,7 +105,9 @@ func (p *project) freeze() error {
 	return err
 }
 
-func (p *project) tracked() Server { return Server{TrackingURI: p.server.URL, Root: p.root} }
+func (p *project) tracked() Server {
+	return Server{TrackingURI: p.server.URL, Root: p.root, WorkspaceKnown: true}
+}
 
 func (p *project) owner() Owner {
 	o := owner
