@@ -8,12 +8,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 
 	"registrar/internal/failure"
+	"registrar/internal/mlflow"
 	"registrar/internal/mlflow/mlflowtest"
 )
 
@@ -76,6 +81,62 @@ func TestClients_AreKeptForSomeProjectsAndServeAll(t *testing.T) {
 	require.Len(t, p.Clients.made, keptClients)
 	_, err = first.Version(t.Context())
 	require.NoError(t, err, "who has one goes on")
+}
+
+func TestClients_AreThereWhileAnotherIsMade(t *testing.T) {
+	p := newProject(t)
+	kept, err := p.mlflow(p.tracked())
+	require.NoError(t, err)
+	// A named pipe that nobody writes to holds up who reads it, as a mount does whose server is gone.
+	held := filepath.Join(t.TempDir(), "authorities")
+	require.NoError(t, syscall.Mkfifo(held, 0o600))
+	p.Process["MLFLOW_TRACKING_SERVER_CERT_PATH"] = held
+	made := make(chan error)
+	go func() {
+		server := p.tracked()
+		server.TrackingURI += "/another"
+		_, err := p.mlflow(server)
+		made <- err
+	}()
+	var writer *os.File
+	require.Eventually(t, func() bool { // opening succeeds when the other one reads
+		writer, err = os.OpenFile(held, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
+	release := sync.OnceFunc(func() { assert.NoError(t, writer.Close()) })
+	defer release()
+
+	found := make(chan *mlflow.Client, 1)
+	go func() {
+		client, err := p.mlflow(p.tracked())
+		assert.NoError(t, err)
+		found <- client
+	}()
+	select {
+	case client := <-found:
+		require.Same(t, kept, client)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "who has a client waits for another's")
+	}
+	release()
+	require.Error(t, <-made, "nothing is written there")
+}
+
+func TestClients_MadeAtOnceAreOne(t *testing.T) {
+	p := newProject(t)
+	made := make(chan *mlflow.Client)
+	for range 20 {
+		go func() {
+			client, err := p.mlflow(p.tracked())
+			assert.NoError(t, err)
+			made <- client
+		}()
+	}
+	first := <-made
+	for range 19 {
+		require.Same(t, first, <-made)
+	}
+	require.Len(t, p.Clients.made, 1)
 }
 
 func TestClients_ServeAProjectWhoseFolderIsGone(t *testing.T) {
@@ -163,6 +224,8 @@ func TestClients_TakeTheEnvironmentsWorkspaceWhereNoneWasRecorded(t *testing.T) 
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, failure.BadInput, failed.Type())
 	require.ErrorContains(t, err, server.Root)
+	_, err = p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: server})
+	require.NoError(t, err, "nobody else waits for the folder")
 	require.Empty(t, p.server.Requests(), "the default workspace may be another one")
 
 	p.write("checkout/.env", "MLFLOW_WORKSPACE=team\n")

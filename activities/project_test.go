@@ -57,6 +57,11 @@ func (p *project) write(name, content string) {
 	require.NoError(p.t, os.WriteFile(file, []byte(content), 0o600))
 }
 
+func (p *project) link(target, name string) {
+	p.t.Helper()
+	require.NoError(p.t, os.Symlink(target, filepath.Join(p.root, name)))
+}
+
 // execute runs an activity and returns its result.
 func execute[Result any](p *project, activity, input any) (result Result, err error) {
 	value, err := p.ExecuteActivity(activity, input)
