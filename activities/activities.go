@@ -56,8 +56,10 @@ type Server struct {
 	TrackingURI string `json:"tracking_uri"`
 	// Root is the project, whose .env file may hold credentials for its own server.
 	Root string `json:"root"`
-	// Workspace is the one that the registration began with, also where the project's .env file is gone; empty for the one that its environment names.
+	// Workspace is the one that the registration began with, also where the project's .env file is gone; empty for the server's default one.
 	Workspace string `json:"workspace,omitempty"`
+	// WorkspaceKnown tells that Workspace was recorded, also where it is empty. An older worker recorded none: then the environment names it.
+	WorkspaceKnown bool `json:"workspace_known,omitempty"`
 }
 
 // Owner says whose an object in MLflow is. The three travel as tags in every creating call.
@@ -89,14 +91,10 @@ const (
 	NoVersion = "none"
 )
 
-// environment is the worker's environment with the project's .env file beneath it. A folder that is gone has none: a checkout may be removed while
-// what only speaks to MLflow is still to come.
+// environment is the worker's environment with the project's .env file beneath it. Of a folder that is gone it is the worker's alone, beside the error.
 func (a *Activities) environment(root string) (config.Environment, error) {
 	e := config.Environment{Process: a.Process}
 	dir, err := a.Roots.OpenRoot(root)
-	if isAbsent(err) {
-		return e, nil
-	}
 	if err != nil {
 		return e, err
 	}

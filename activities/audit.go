@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -167,19 +168,25 @@ const (
 	anotherModel
 )
 
+// startersID is the form of the workflow ids that the starter makes (workflows.RegistrationID). Who starts a registration by hand makes up any other.
+var startersID = regexp.MustCompile(`^register/[^/]+/[0-9a-f]{16}$`)
+
 // whose reads it from the param model_name, which a registration logs with its model, and before that from the owner, whose workflow id has the
-// name. The name of the run tells nothing: each project of the pipeline's template calls its runs so.
+// name where the starter made it. The name of the run tells nothing: each project of the pipeline's template calls its runs so.
 func (u *audit) whose(r mlflow.Run) belonging {
 	name, owner := param(r.Data.Params, "model_name"), tag(r.Data.Tags, TagOwner)
+	id := strings.TrimPrefix(owner, u.namespace+"/")
 	switch {
-	case name == "" && owner == "":
-		return unknownModel
 	case name == u.in.ModelName:
 		return thisModel
-	case name == "" && u.in.Registrations != "" && strings.HasPrefix(owner, u.namespace+"/"+u.in.Registrations):
+	case name != "":
+		return anotherModel
+	case id != owner && u.in.Registrations != "" && strings.HasPrefix(id, u.in.Registrations):
 		return thisModel
+	case startersID.MatchString(id):
+		return anotherModel
 	}
-	return anotherModel
+	return unknownModel
 }
 
 // references are what versions of any name are made from.
@@ -437,7 +444,7 @@ func (u *audit) leftModels(ctx context.Context) error {
 // fix repairs and reports; an object that is gone meanwhile is repaired, too. What is not proven to be this model's is reported only.
 func (u *audit) fix(proven bool, f Finding, done string, repair func() error) error {
 	if !proven {
-		f.Detail += "; its run has neither model_name nor owner, so it may be another model's"
+		f.Detail += "; neither model_name nor owner of its run shows the model, so it may be another model's"
 		f.Remedy = "if it is this model's, end or delete it by hand in MLflow"
 		u.report(f)
 		return nil

@@ -229,16 +229,27 @@ func TestAudit_LeavesAloneWhatMayBeUnderWay(t *testing.T) {
 }
 
 func TestAudit_ReportsWhatMayBeAnotherModels(t *testing.T) {
+	left := func(m made) []found { return []found{{FindingRunning, m.run}, {FindingPending, m.model}} }
+	finished := func(m made) []found { return []found{{FindingUnversioned, m.run}, {FindingUnversioned, m.model}} }
+	// An id that somebody made up tells no model: workflows.RegisterInput shows the first of them.
+	byHand := func(workflowID string) Owner {
+		return Owner{Key: "key", Owner: temporalNamespace + "/" + workflowID, Generation: "ended", StartedAt: 1}
+	}
 	for name, c := range map[string]struct {
+		owner    Owner
 		finished bool
 		found    func(made) []found
 	}{
-		"run left RUNNING":  {false, func(m made) []found { return []found{{FindingRunning, m.run}, {FindingPending, m.model}} }},
-		"run that FINISHED": {true, func(m made) []found { return []found{{FindingUnversioned, m.run}, {FindingUnversioned, m.model}} }},
+		"run left RUNNING":                 {nobody, false, left},
+		"run that FINISHED":                {nobody, true, finished},
+		"run left RUNNING, begun by hand":  {byHand("register/acras"), false, left},
+		"run that FINISHED, begun by hand": {byHand("register/acras"), true, finished},
+		"an id that looks like a name's":   {byHand("register/acras/monday"), false, left},
+		"an id of nobody's form":           {byHand("0b5c2a1e-risk"), false, left},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newAudited(t)
-			m := p.begins(nobody)
+			m := p.begins(c.owner)
 			if c.finished {
 				p.finishes(m)
 			}

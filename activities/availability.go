@@ -114,10 +114,14 @@ func (a *Activities) ProbeMLflow(ctx context.Context, in ProbeMLflowInput) error
 	return retried(a.probe(ctx, in.Server, in.Credentials))
 }
 
-// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a .env that cannot be read or a token that
-// expired, is no such reason for the others.
+// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a folder that cannot be read or a token
+// that expired, is no such reason for the others.
 func (a *Activities) probe(ctx context.Context, server Server, credentials bool) error {
-	err := classify(ctx, a.serves(ctx, server))
+	err := a.serves(ctx, server)
+	if isA[*projectError](err) && !credentials {
+		return nil
+	}
+	err = classify(ctx, err)
 	application, ok := errors.AsType[*temporal.ApplicationError](err)
 	if !ok || credentials {
 		return err

@@ -40,6 +40,8 @@ func TestProbeMLflow_KeepsNobodyWaitingForWhatIsOneProjectsOwn(t *testing.T) {
 		own     bool // also to who waits for the project's credentials
 	}{
 		"its folder is gone":          {func(p *project) { p.root += "/gone" }, mlflowtest.Fault{}, true, true}, // nor has it credentials
+		"its folder is a file":        {func(p *project) { p.root += "/metrics.json" }, mlflowtest.Fault{}, true, false},
+		"its folder is a loop":        {func(p *project) { p.link("loop", "loop"); p.root += "/loop" }, mlflowtest.Fault{}, true, false},
 		"its .env is no text":         {func(p *project) { p.write(".env", "\xff") }, mlflowtest.Fault{}, true, false},
 		"its token expired":           {nil, mlflowtest.Fault{Status: http.StatusUnauthorized}, true, false},
 		"MLflow is down":              {nil, mlflowtest.Fault{Status: http.StatusServiceUnavailable}, false, false},

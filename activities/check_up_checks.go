@@ -61,7 +61,7 @@ func (u *checkUp) writable() error {
 // reach sends the first request. An answer that is about the credentials is left to their own check.
 func (u *checkUp) reach(ctx context.Context) Check {
 	var err error
-	if u.client, err = u.mlflow(Server{TrackingURI: u.server.URI, Root: u.in.Root}); err != nil {
+	if u.client, err = u.mlflow(serverOf(u.server, u.in.Root)); err != nil {
 		return failed(err, "correct the variable for the worker")
 	}
 	where := fmt.Sprintf("%s, from %s", u.server.URI, u.server.Origin)
@@ -98,7 +98,7 @@ func (u *checkUp) remedyOf(err error, detail failure.Detail) string {
 }
 
 func (u *checkUp) credentials(context.Context) Check {
-	access, err := u.access(Server{TrackingURI: u.server.URI, Root: u.in.Root})
+	access, _, err := u.access(serverOf(u.server, u.in.Root))
 	if err != nil {
 		return failed(err, "")
 	}

@@ -1,7 +1,6 @@
 package activities
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -23,26 +22,31 @@ type Clients struct {
 	// Observer sees each request of all of them; nil where nobody wants to.
 	Observer mlflow.Observer
 
-	mu   sync.Mutex
+	mu   sync.Mutex // never held while a file is read: that may take for ever
 	made map[Server]*mlflow.Client
 }
 
 // mlflow is the client for server. Credentials are looked up again for each request, so that a token that was renewed, in
 // its file or in .env, is taken up in the middle of a long wait.
 func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
-	a.Clients.mu.Lock()
-	defer a.Clients.mu.Unlock()
-	if c := a.Clients.made[server]; c != nil {
+	if c := a.Clients.kept(server); c != nil {
 		return c, nil
 	}
-	access, err := a.access(server)
+	access, gone, err := a.access(server)
 	if err != nil {
 		return nil, err
+	}
+	workspace := server.Workspace
+	if !server.knowsWorkspace() {
+		if gone != nil {
+			return nil, &projectError{fmt.Errorf("%w, and nobody recorded which MLflow workspace its .env names: put it back", gone)}
+		}
+		workspace = access.Workspace
 	}
 	c, err := mlflow.New(mlflow.Config{
 		TrackingURI: server.TrackingURI,
 		Credentials: func() (mlflow.Credentials, error) { return a.credentials(server) },
-		Workspace:   cmp.Or(server.Workspace, access.Workspace),
+		Workspace:   workspace,
 		TLS: mlflow.TLS{
 			InsecureSkipVerify: access.InsecureTLS,
 			ServerCertFile:     access.ServerCertFile,
@@ -52,15 +56,30 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 		UserAgent: a.Clients.UserAgent,
 		Observer:  a.Clients.Observer,
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || gone != nil { // when the folder is back, its .env may have more to say
+		return c, err
 	}
-	a.Clients.keep(server, c)
-	return c, nil
+	return a.Clients.keep(server, c), nil
 }
 
-// keep keeps the client of a server, in the place of any other where there are many. That one goes on serving who has it.
-func (c *Clients) keep(server Server, made *mlflow.Client) {
+// knowsWorkspace tells whether the workspace was recorded. A worker that recorded only its name is older than WorkspaceKnown.
+func (s Server) knowsWorkspace() bool { return s.WorkspaceKnown || s.Workspace != "" }
+
+// kept is the client of a server; nil where none is kept.
+func (c *Clients) kept(server Server) *mlflow.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.made[server]
+}
+
+// keep keeps the client of a server, in the place of any other where there are many. That one goes on serving who has it. It returns the one that is kept:
+// of those that are made at once, the first.
+func (c *Clients) keep(server Server, made *mlflow.Client) *mlflow.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first := c.made[server]; first != nil {
+		return first
+	}
 	if c.made == nil {
 		c.made = map[Server]*mlflow.Client{}
 	}
@@ -72,14 +91,29 @@ func (c *Clients) keep(server Server, made *mlflow.Client) {
 		}
 	}
 	c.made[server] = made
+	return made
 }
 
-func (a *Activities) access(server Server) (config.Access, error) {
+// projectError is what is wrong with one project's folder, or with its .env.
+type projectError struct{ err error }
+
+func (e *projectError) Error() string { return e.err.Error() }
+func (e *projectError) Unwrap() error { return e.err }
+
+// access is what may be sent to a server. A project's folder that is gone, as gone then tells, has no .env: a checkout may be removed while what only speaks
+// to MLflow is still to come.
+func (a *Activities) access(server Server) (access config.Access, gone, err error) {
 	environment, err := a.environment(server.Root)
-	if err != nil {
-		return config.Access{}, err
+	if isAbsent(err) {
+		gone, err = err, nil
 	}
-	return environment.AccessFor(server.TrackingURI, a.TrustedHosts)
+	if err == nil {
+		access, err = environment.AccessFor(server.TrackingURI, a.TrustedHosts)
+	}
+	if err != nil {
+		return config.Access{}, nil, &projectError{err}
+	}
+	return access, gone, nil
 }
 
 // partBytesFor is the size of parts for a server; 0 where the worker did not name it itself: it would be told by a project where to send a model.
@@ -91,7 +125,7 @@ func (a *Activities) partBytesFor(server Server) int64 {
 }
 
 func (a *Activities) credentials(server Server) (mlflow.Credentials, error) {
-	access, err := a.access(server)
+	access, _, err := a.access(server)
 	if err != nil {
 		return mlflow.Credentials{}, err
 	}

@@ -19,6 +19,8 @@ type LoadConfigInput struct {
 type LoadConfigResult struct {
 	Settings config.Settings `json:"settings"`
 	Server   config.Server   `json:"server"`
+	// WorkspaceKnown tells that the server's workspace was looked for: an older worker did not.
+	WorkspaceKnown bool `json:"workspace_known,omitempty"`
 	// SearchAttributes tells whether the namespace has the registration's attributes.
 	SearchAttributes bool `json:"search_attributes"`
 	// ServerAttribute tells whether it has the one for the MLflow server, too.
@@ -29,7 +31,13 @@ type LoadConfigResult struct {
 
 // ServerOf is the server of the project at root.
 func (r LoadConfigResult) ServerOf(root string) Server {
-	return Server{TrackingURI: r.Server.URI, Root: root, Workspace: r.Server.Workspace}
+	server := serverOf(r.Server, root)
+	server.WorkspaceKnown = r.WorkspaceKnown
+	return server
+}
+
+func serverOf(found config.Server, root string) Server {
+	return Server{TrackingURI: found.URI, Root: root, Workspace: found.Workspace, WorkspaceKnown: true}
 }
 
 // LoadConfig reads the two YAML files and resolves where MLflow is. It changes nothing, and fails on a setting that is wrong.
@@ -41,6 +49,7 @@ func (a *Activities) LoadConfig(ctx context.Context, in LoadConfigInput) (LoadCo
 	return LoadConfigResult{
 		Settings:         settings,
 		Server:           server,
+		WorkspaceKnown:   true,
 		SearchAttributes: a.SearchAttributes != nil && a.SearchAttributes(),
 		ServerAttribute:  a.ServerAttribute != nil && a.ServerAttribute(),
 		UIAddress:        a.UIAddress,

@@ -57,6 +57,11 @@ func (p *project) write(name, content string) {
 	require.NoError(p.t, os.WriteFile(file, []byte(content), 0o600))
 }
 
+func (p *project) link(target, name string) {
+	p.t.Helper()
+	require.NoError(p.t, os.Symlink(target, filepath.Join(p.root, name)))
+}
+
 // execute runs an activity and returns its result.
 func execute[Result any](p *project, activity, input any) (result Result, err error) {
 	value, err := p.ExecuteActivity(activity, input)
@@ -105,7 +110,9 @@ func (p *project) freeze() error {
 	return err
 }
 
-func (p *project) tracked() Server { return Server{TrackingURI: p.server.URL, Root: p.root} }
+func (p *project) tracked() Server {
+	return Server{TrackingURI: p.server.URL, Root: p.root, WorkspaceKnown: true}
+}
 
 func (p *project) owner() Owner {
 	o := owner
@@ -125,11 +132,17 @@ func (p *project) client() *mlflow.Client {
 func (p *project) upload() UploadModelInput {
 	p.t.Helper()
 	require.NoError(p.t, p.freeze())
-	run, err := p.client().CreateRun(p.t.Context(), mlflow.CreateRunRequest{ExperimentID: "0"})
-	require.NoError(p.t, err)
 	return UploadModelInput{
 		Server: p.tracked(), Project: p.frozen.Project, Owner: p.owner(), Model: p.frozen.Model, LoggedModels: true, PredictFn: "predict",
-		Run:      LogRunResult{RunID: run.Info.RunID, ExperimentID: "0", ArtifactURI: run.Info.ArtifactURI},
+		Run:      p.run(),
 		LoggedAt: time.UnixMilli(1_700_000_000_000),
 	}
+}
+
+// run makes a run.
+func (p *project) run() LogRunResult {
+	p.t.Helper()
+	run, err := p.client().CreateRun(p.t.Context(), mlflow.CreateRunRequest{ExperimentID: "0"})
+	require.NoError(p.t, err)
+	return LogRunResult{RunID: run.Info.RunID, ExperimentID: "0", ArtifactURI: run.Info.ArtifactURI}
 }

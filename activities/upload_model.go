@@ -229,7 +229,9 @@ func (u *upload) target(ctx context.Context) (target, error) {
 	return target{modelID: model.Info.ModelID, artifactURI: model.Info.ArtifactURI, source: "models:/" + model.Info.ModelID}, nil
 }
 
-// adoptedLoggedModel is the one that an earlier attempt made, in the run's experiment; nil where there is none.
+// adoptedLoggedModel is the one that an earlier attempt made of this run, in its experiment; nil where there is none. What was made of another run, which
+// somebody deleted, would lead to a run that is gone: it is left to the sweep. Only where it has a version already, which the history forgot, is it taken,
+// so that RegisterVersion finds that one.
 func (u *upload) adoptedLoggedModel(ctx context.Context) (*mlflow.LoggedModel, error) {
 	if isFirstAttempt(ctx, u.in.First) {
 		return nil, nil
@@ -238,9 +240,18 @@ func (u *upload) adoptedLoggedModel(ctx context.Context) (*mlflow.LoggedModel, e
 	if err != nil {
 		return nil, err
 	}
+	models = slices.DeleteFunc(models, func(m mlflow.LoggedModel) bool {
+		return !isOfGeneration(m.Info.Tags, u.in.Owner) || slices.Contains(u.in.Condemned, m.Info.ModelID)
+	})
 	for i, m := range models {
-		if isOfGeneration(m.Info.Tags, u.in.Owner) && !slices.Contains(u.in.Condemned, m.Info.ModelID) {
+		if m.Info.SourceRunID == u.in.Run.RunID {
 			return &models[i], nil
+		}
+	}
+	for i, m := range models {
+		versions, err := versionsFrom(ctx, u.client, u.in.Owner, "models:/"+m.Info.ModelID)
+		if len(versions) > 0 || err != nil {
+			return &models[i], err
 		}
 	}
 	return nil, nil

@@ -156,6 +156,35 @@ func TestUploadModel_AdoptsWhatAnEarlierAttemptMade(t *testing.T) {
 	require.NotEqual(t, first.ModelID, third.ModelID)
 }
 
+func TestUploadModel_AdoptsNothingOfARunThatWasDeleted(t *testing.T) {
+	for name, versioned := range map[string]bool{"without a version": false, "with one that the history forgot": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			first, err := execute[UploadModelResult](p, p.UploadModel, in)
+			require.NoError(t, err)
+			if versioned {
+				_, err = execute[RegisterVersionResult](p, p.RegisterVersion, RegisterVersionInput{
+					Server: in.Server, Project: in.Project, Owner: in.Owner, ModelName: "credit", Run: in.Run, Model: first,
+				})
+				require.NoError(t, err)
+			}
+			require.NoError(t, p.client().DeleteRun(t.Context(), in.Run.RunID))
+			in.Run = p.run()
+
+			second, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			require.NoError(t, err)
+			require.Equal(t, versioned, second.ModelID == first.ModelID, "there is one version")
+			if !versioned {
+				made, err := p.client().GetLoggedModel(t.Context(), second.ModelID)
+				require.NoError(t, err)
+				require.Equal(t, in.Run.RunID, made.Info.SourceRunID)
+			}
+		})
+	}
+}
+
 func TestUploadModel_DoubtsNothingWhereItIsTheFirst(t *testing.T) {
 	p := newProject(t)
 	in := p.upload()

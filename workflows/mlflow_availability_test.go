@@ -37,7 +37,7 @@ func newWaitingRoom(t *testing.T) *waitingRoom {
 	w.OnActivity(w.activities.WakeWaiting, mock.Anything, mock.Anything).Return(
 		func(_ context.Context, in activities.WakeInput) (activities.WakeResult, error) {
 			if in.Signal != workflows.SignalAvailable || in.Server != w.input().Server {
-				return activities.WakeResult{}, fmt.Errorf("woken by %s for %s", in.Signal, in.Server)
+				return activities.WakeResult{}, fmt.Errorf("woken by %s for %+v", in.Signal, in.Server)
 			}
 			w.wakings++
 			reached := len(in.Waiters)

@@ -30,6 +30,7 @@ func (c *contract) loggedModelSearch() {
 	require.NoError(c, err)
 	require.Len(c, byRun, 1)
 	require.Equal(c, first.Info.ModelID, byRun[0].Info.ModelID)
+	require.Equal(c, run.Info.RunID, byRun[0].Info.SourceRunID)
 	_, err = c.client.SearchLoggedModels(c.Context(), nil, c.byKey())
 	c.requireRefused(err, http.StatusBadRequest, "INVALID_PARAMETER_VALUE")
 }
