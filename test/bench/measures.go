@@ -284,7 +284,7 @@ func (b *bench) largeFile(ctx context.Context) error {
 		atMost(ratio(frozen, tools), 1.2, " times"))
 	b.report.add("upload of "+size+", against curl -T", seconds(median(uploaded)), seconds(median(curled)), atMost(ratio(uploaded, curled), 1.1, " times"))
 	b.report.add("peak memory of the worker meanwhile", megabytes(median(peaks)), "", atMost(float64(median(peaks))/(1<<20), 64, " MiB"))
-	return nil
+	return b.inParts(ctx)
 }
 
 // curl uploads the model of a project by curl, and adds how long that took.

@@ -73,8 +73,7 @@ func (b *bench) open(ctx context.Context) (err error) {
 	b.ends = append(b.ends, b.mlflow.Kill)
 	b.env = servertest.Environment([]string{"TEMPORAL_", "MLFLOW_", "REGISTRAR_", "ENV="},
 		"TEMPORAL_ADDRESS="+b.temporal.HostPort, "MLFLOW_TRACKING_URI="+b.mlflow.URI, "MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=true")
-	b.worker, err = b.startWorker(ctx)
-	return err
+	return b.startWorker(ctx, "worker")
 }
 
 // asInACluster makes the development server what report.go says of it.
@@ -84,26 +83,26 @@ var asInACluster = []string{
 }
 
 // startWorker returns when the worker is ready.
-func (b *bench) startWorker(ctx context.Context) (*servertest.Process, error) {
+func (b *bench) startWorker(ctx context.Context, name string) error {
 	port, err := servertest.FreePort()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b.workerHTTP = fmt.Sprintf("127.0.0.1:%d", port)
-	worker, err := servertest.StartProcess(servertest.Command{
-		Name: "worker", Path: binary("worker"), Args: []string{"--allow-root", b.folder, "--log-format", "json", "--http-listen", b.workerHTTP},
-		Dir: b.folder, Env: b.env, Log: b.path("worker.log"),
+	b.worker, err = servertest.StartProcess(servertest.Command{
+		Name: name, Path: binary("worker"), Args: []string{"--allow-root", b.folder, "--log-format", "json", "--http-listen", b.workerHTTP},
+		Dir: b.folder, Env: b.env, Log: b.path(name + ".log"),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b.ends = append(b.ends, worker.Kill)
-	for within := time.Now().Add(time.Minute); !strings.Contains(worker.Logs(), "worker is ready"); {
+	b.ends = append(b.ends, b.worker.Kill)
+	for within := time.Now().Add(time.Minute); !strings.Contains(b.worker.Logs(), "worker is ready"); {
 		if err := pause(ctx, 100*time.Millisecond); err != nil || time.Now().After(within) {
-			return nil, errors.Join(err, fmt.Errorf("the worker does not get ready:\n%s", worker.Logs()))
+			return errors.Join(err, fmt.Errorf("the worker does not get ready:\n%s", b.worker.Logs()))
 		}
 	}
-	return worker, nil
+	return nil
 }
 
 func (b *bench) close() {

@@ -96,7 +96,7 @@ func (s *site) canceledOnceItMoves(workflowID, step string, size int64) (last ac
 	s.requireOutcome(receipt.Canceled, s.result(workflowID))
 	took := s.cancellation(workflowID, step)
 	s.t.Logf("%s ended %s after the cancellation", step, took)
-	require.Less(s.t, took, 15*time.Second, "it takes half a second, and without heartbeats it would go on to its end")
+	require.Less(s.t, took, 8*time.Second, "it takes half a second; heartbeats that the SDK holds back (0.8 of their timeout, 15 s) would make it up to 12")
 	_, err = io.Copy(io.Discard, stdout)
 	require.NoError(s.t, err)
 	require.NoError(s.t, watch.Wait(), stderr)
