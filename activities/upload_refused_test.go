@@ -46,18 +46,19 @@ func TestUploadModel_SendsTheFileWholeWhereNoPartsAreBegun(t *testing.T) {
 		fault mlflowtest.Fault
 		kind  string // of the failure; empty: the file is sent whole
 	}{
-		"a library that lacks it": {create, mlflowtest.Fault{Status: 501, Body: `{"error_code": "NOT_IMPLEMENTED", "message": "no"}`}, ""},
-		"Azure names no upload":   {create, mlflowtest.Fault{Status: 200, Body: `{"upload_id": null, "credentials": [{"url": "http://store/", "part_number": 1}]}`}, ""},
-		"a permission":            {create, mlflowtest.Fault{Status: 403}, ""},
-		"a gateway that has none": {create, mlflowtest.Fault{Status: 404}, ""},
-		"a bucket's rule":         {create, mlflowtest.Fault{Status: 500}, ""},
-		"the store is down":       {"", mlflowtest.Fault{Status: 500}, failure.Outage},
-		"the login expired":       {create, mlflowtest.Fault{Status: 401}, failure.Unauthorized},
-		"a proxy is busy":         {create, mlflowtest.Fault{Status: 429}, failure.Outage},
-		"a gateway has no MLflow": {create, mlflowtest.Fault{Status: 503}, failure.Outage},
-		"nobody may ask":          {info, mlflowtest.Fault{Status: 403}, ""},
-		"nobody is asked so":      {info, mlflowtest.Fault{Status: 405}, ""},
-		"MLflow is down":          {info, mlflowtest.Fault{Status: 503}, failure.Outage},
+		"an upload without addresses": {create, mlflowtest.Fault{Status: 200, Body: `{"upload_id": "u", "credentials": []}`}, ""},
+		"a library that lacks it":     {create, mlflowtest.Fault{Status: 501, Body: `{"error_code": "NOT_IMPLEMENTED", "message": "no"}`}, ""},
+		"Azure names no upload":       {create, mlflowtest.Fault{Status: 200, Body: `{"upload_id": null, "credentials": [{"url": "http://store/", "part_number": 1}]}`}, ""},
+		"a permission":                {create, mlflowtest.Fault{Status: 403}, ""},
+		"a gateway that has none":     {create, mlflowtest.Fault{Status: 404}, ""},
+		"a bucket's rule":             {create, mlflowtest.Fault{Status: 500}, ""},
+		"the store is down":           {"", mlflowtest.Fault{Status: 500}, failure.Outage},
+		"the login expired":           {create, mlflowtest.Fault{Status: 401}, failure.Unauthorized},
+		"a proxy is busy":             {create, mlflowtest.Fault{Status: 429}, failure.Outage},
+		"a gateway has no MLflow":     {create, mlflowtest.Fault{Status: 503}, failure.Outage},
+		"nobody may ask":              {info, mlflowtest.Fault{Status: 403}, ""},
+		"nobody is asked so":          {info, mlflowtest.Fault{Status: 405}, ""},
+		"MLflow is down":              {info, mlflowtest.Fault{Status: 503}, failure.Outage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProject(t)
@@ -75,6 +76,7 @@ func TestUploadModel_SendsTheFileWholeWhereNoPartsAreBegun(t *testing.T) {
 			_, err := execute[UploadModelResult](p, p.UploadModel, in)
 
 			require.Nil(t, p.parts(in))
+			require.Equal(t, strings.Contains(c.fault.Body, `"u"`), p.aborts() > 0, "what has an id was begun")
 			if c.kind != "" {
 				require.Equal(t, c.kind, kindOfFailure(t, err))
 				return
