@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -105,32 +106,46 @@ func (a *Activities) RequestPromotion(ctx context.Context, in Call) error {
 // ProbeMLflowInput names the server to probe, by the access of one of the projects that wait for it.
 type ProbeMLflowInput struct {
 	Server Server `json:"server"`
+	// Others is the same server by the access of other projects, asked in turn where the first one's says nothing of MLflow.
+	Others []Server `json:"others,omitempty"`
 	// Credentials tells that those of this project are what is waited for.
 	Credentials bool `json:"credentials,omitempty"`
 }
 
-// ProbeMLflow succeeds when the server can serve a registration. Its retry policy is the probe interval.
-func (a *Activities) ProbeMLflow(ctx context.Context, in ProbeMLflowInput) error {
-	return retried(a.probe(ctx, in.Server, in.Credentials))
+// ProbeMLflowResult tells what a look without an outage saw.
+type ProbeMLflowResult struct {
+	// Refused tells that each project that was asked by was refused for what may be its own, so that it is not known whether MLflow can serve others.
+	Refused bool `json:"refused,omitempty"`
 }
 
-// probe tells, by a classified error, why nobody can be served. What is wrong with the project that lends its access, a folder that cannot be read or a token
-// that expired, is no such reason for the others.
-func (a *Activities) probe(ctx context.Context, server Server, credentials bool) error {
-	err := a.serves(ctx, server)
-	if isA[*projectError](err) && !credentials {
-		return nil
+// ProbeMLflow succeeds when the server can serve a registration. Its retry policy is the probe interval.
+func (a *Activities) ProbeMLflow(ctx context.Context, in ProbeMLflowInput) (ProbeMLflowResult, error) {
+	refused, err := a.probe(ctx, in)
+	return ProbeMLflowResult{Refused: refused}, retried(err)
+}
+
+// probe tells, by a classified error, why nobody can be served. What is wrong with a project that lends its access, a folder that cannot be read or a token
+// that expired, is no such reason for the others; nor does it tell that MLflow is back, as long as there is another one to ask.
+func (a *Activities) probe(ctx context.Context, in ProbeMLflowInput) (refused bool, err error) {
+	if in.Credentials {
+		return false, classify(ctx, a.serves(ctx, in.Server))
 	}
-	err = classify(ctx, err)
+	for _, server := range append([]Server{in.Server}, in.Others...) {
+		err := a.serves(ctx, server)
+		if err == nil {
+			return false, nil
+		}
+		if classified := classify(ctx, err); !isA[*projectError](err) && !isProjectsOwn(classified) {
+			return false, classified
+		}
+	}
+	return true, nil
+}
+
+// isProjectsOwn tells whether a classified error may be that of one project alone.
+func isProjectsOwn(err error) bool {
 	application, ok := errors.AsType[*temporal.ApplicationError](err)
-	if !ok || credentials {
-		return err
-	}
-	switch application.Type() {
-	case failure.Unauthorized, failure.Configuration, failure.BadInput, failure.Refused, failure.Gone:
-		return nil
-	}
-	return err
+	return ok && slices.Contains([]string{failure.Unauthorized, failure.Configuration, failure.BadInput, failure.Refused, failure.Gone}, application.Type())
 }
 
 // Waiter is a registration that waits for an MLflow server.
@@ -141,12 +156,17 @@ type Waiter struct {
 	Nonce string `json:"nonce"`
 }
 
-// WakeInput names who is woken, in the order of their coming.
+// Join is a waiter as it comes, with its own access to the server.
+type Join struct {
+	Waiter
+	Server Server `json:"server,omitzero"`
+}
+
+// WakeInput names who is woken, in the order of their coming, and how MLflow is looked at meanwhile.
 type WakeInput struct {
-	Server      Server   `json:"server"`
-	Credentials bool     `json:"credentials,omitempty"` // as for ProbeMLflowInput
-	Signal      string   `json:"signal"`
-	Waiters     []Waiter `json:"waiters"`
+	ProbeMLflowInput
+	Signal  string   `json:"signal"`
+	Waiters []Waiter `json:"waiters"`
 }
 
 // WakeResult tells how many of them were woken: all, or those before MLflow went down again.
@@ -170,7 +190,7 @@ func (a *Activities) WakeWaiting(ctx context.Context, in WakeInput) (WakeResult,
 	defer pace.Stop()
 	for ; next < len(in.Waiters); next++ {
 		if next > 0 && next%probeEvery == 0 {
-			if err := a.probe(ctx, in.Server, in.Credentials); err != nil {
+			if _, err := a.probe(ctx, in.ProbeMLflowInput); err != nil {
 				return WakeResult{Woken: next}, nil
 			}
 		}

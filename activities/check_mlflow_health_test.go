@@ -2,10 +2,13 @@ package activities
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 
@@ -61,6 +64,49 @@ func TestProbeMLflow_KeepsNobodyWaitingForWhatIsOneProjectsOwn(t *testing.T) {
 
 			_, err = p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: server, Credentials: true})
 			require.Equal(t, c.own, err == nil, "%v", err)
+		})
+	}
+}
+
+func TestProbeMLflow_AsksByAnotherProjectWhereOneIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		statuses      []int // of the projects' answers, in the order in which they are asked; 0: well
+		down, refused bool
+		asked         int
+	}{
+		"the first one is served":                {[]int{0, 401}, false, false, 1},
+		"the other one is served":                {[]int{401, 0}, false, false, 2},
+		"MLflow is down behind a proxy's login":  {[]int{401, 403, 503, 0}, true, false, 3},
+		"nobody's credentials are taken":         {[]int{401, 403}, false, true, 2},
+		"down, whoever might be refused by then": {[]int{503, 401}, true, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			var in ProbeMLflowInput
+			var servers []Server
+			for i := range c.statuses {
+				server := p.tracked()
+				server.Workspace, server.WorkspaceKnown = strconv.Itoa(i), true
+				servers = append(servers, server)
+			}
+			in.Server, in.Others = servers[0], servers[1:]
+			asked := map[string]bool{}
+			var mu sync.Mutex
+			p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				project := r.Header.Get("X-Mlflow-Workspace")
+				asked[project] = true
+				i, err := strconv.Atoi(project)
+				assert.NoError(t, err)
+				return mlflowtest.Fault{Status: c.statuses[i]}
+			})
+
+			result, err := execute[ProbeMLflowResult](p, p.ProbeMLflow, in)
+
+			require.Equal(t, c.down, err != nil, "%v", err)
+			require.Equal(t, c.refused, result.Refused)
+			require.Len(t, asked, c.asked)
 		})
 	}
 }

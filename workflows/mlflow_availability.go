@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -13,6 +14,8 @@ const (
 	wakeAtOnce = 200
 	// maxJoins is how many joins one execution takes before it continues as new; the server's limit is 10,000 signals.
 	maxJoins = 2000
+	// maxOthers bounds whose access is asked where that of the first one says nothing of MLflow.
+	maxOthers = 5
 )
 
 // AvailabilityInput says which server is waited for. Waiters are those that an earlier execution of the chain handed on.
@@ -21,8 +24,10 @@ type AvailabilityInput struct {
 	Interval time.Duration     `json:"interval"`
 	// Credentials tells that it is the credentials of the server's project that are waited for. Otherwise what is wrong with that one project keeps nobody
 	// waiting: those of other projects are woken, and see for themselves.
-	Credentials bool                `json:"credentials,omitempty"`
-	Waiters     []activities.Waiter `json:"waiters,omitempty"`
+	Credentials bool `json:"credentials,omitempty"`
+	// Others is the same server by the access of other projects that wait, or have waited.
+	Others  []activities.Server `json:"others,omitempty"`
+	Waiters []activities.Waiter `json:"waiters,omitempty"`
 }
 
 // MLflowAvailability probes one MLflow server for all registrations that wait for it, wakes them in the order of their coming when it answers,
@@ -60,41 +65,60 @@ func (w *waitingRoom) isFull(ctx workflow.Context) bool {
 
 // takeIn takes all joins that have come.
 func (w *waitingRoom) takeIn() {
-	var waiter activities.Waiter
-	for w.joins.ReceiveAsync(&waiter) {
-		w.add(waiter)
-	}
-}
-
-func (w *waitingRoom) add(waiter activities.Waiter) {
-	w.taken++
-	for _, present := range w.in.Waiters {
-		if present == waiter {
+	for {
+		var join activities.Join
+		if !w.joins.ReceiveAsync(&join) {
 			return
 		}
+		w.add(join)
 	}
-	w.in.Waiters = append(w.in.Waiters, waiter)
 }
 
-// untilAvailable probes until the server answers, or the history is full.
+func (w *waitingRoom) add(join activities.Join) {
+	w.taken++
+	if slices.Contains(w.in.Waiters, join.Waiter) {
+		return
+	}
+	w.in.Waiters = append(w.in.Waiters, join.Waiter)
+	isNew := join.Server != activities.Server{} && join.Server != w.in.Server && !slices.Contains(w.in.Others, join.Server)
+	if isNew && !w.in.Credentials && len(w.in.Others) < maxOthers {
+		w.in.Others = append(w.in.Others, join.Server)
+	}
+}
+
+// probe is how the server is looked at.
+func (w *waitingRoom) probe() activities.ProbeMLflowInput {
+	return activities.ProbeMLflowInput{Server: w.in.Server, Others: w.in.Others, Credentials: w.in.Credentials}
+}
+
+// untilAvailable probes until the server answers, or the history is full. A look that was refused is taken again by the access of those who came meanwhile.
 func (w *waitingRoom) untilAvailable(ctx workflow.Context) error {
+	for {
+		asked := len(w.in.Others)
+		seen, err := w.look(ctx)
+		if err != nil || !seen.Refused || len(w.in.Others) == asked || w.isFull(ctx) {
+			return err
+		}
+	}
+}
+
+// look is one activity, which is tried again at the probe interval, while joins are taken in.
+func (w *waitingRoom) look(ctx workflow.Context) (seen activities.ProbeMLflowResult, err error) {
 	probeCtx, stop := workflow.WithCancel(ctx)
 	defer stop()
-	probe := workflow.ExecuteActivity(with(probeCtx, probing(w.in.Interval), w.in.Server.TrackingURI), a.ProbeMLflow,
-		activities.ProbeMLflowInput{Server: w.in.Server, Credentials: w.in.Credentials})
+	probe := workflow.ExecuteActivity(with(probeCtx, probing(w.in.Interval), w.in.Server.TrackingURI), a.ProbeMLflow, w.probe())
 	answered := false
-	var failed error
 	s := workflow.NewSelector(ctx)
-	s.AddFuture(probe, func(f workflow.Future) { answered, failed = true, f.Get(ctx, nil) })
+	s.AddFuture(probe, func(f workflow.Future) { answered, err = true, f.Get(ctx, &seen) })
 	s.AddReceive(w.joins, func(c workflow.ReceiveChannel, _ bool) {
-		var waiter activities.Waiter
-		c.Receive(ctx, &waiter)
-		w.add(waiter)
+		var join activities.Join
+		c.Receive(ctx, &join)
+		w.add(join)
 	})
 	for !answered && !w.isFull(ctx) {
 		s.Select(ctx)
 	}
-	return failed
+	return seen, err
 }
 
 // wake wakes the first ones; those whom MLflow's going down again kept from it stay.
@@ -102,7 +126,7 @@ func (w *waitingRoom) wake(ctx workflow.Context) error {
 	first := w.in.Waiters[:min(wakeAtOnce, len(w.in.Waiters))]
 	ctx = with(ctx, waking, w.in.Server.TrackingURI)
 	var result activities.WakeResult
-	in := activities.WakeInput{Server: w.in.Server, Credentials: w.in.Credentials, Signal: SignalAvailable, Waiters: first}
+	in := activities.WakeInput{ProbeMLflowInput: w.probe(), Signal: SignalAvailable, Waiters: first}
 	if err := workflow.ExecuteActivity(ctx, a.WakeWaiting, in).Get(ctx, &result); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -215,6 +216,38 @@ func TestMLflowAvailability_WakesWhomAnEarlierExecutionHandedOn(t *testing.T) {
 
 	require.NoError(t, w.GetWorkflowError())
 	require.Equal(t, in.Waiters, w.woken)
+}
+
+// The first one's token expires behind a proxy that asks for one before it finds that MLflow is down.
+func TestMLflowAvailability_AsksByThoseWhoCameWhereTheFirstIsRefused(t *testing.T) {
+	w := newWaitingRoom(t)
+	first := w.input().Server
+	other := activities.Server{TrackingURI: first.TrackingURI, Root: first.Root, Workspace: "other", WorkspaceKnown: true}
+	backAt := w.Now().Add(time.Hour)
+	w.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		now := w.Now()
+		switch {
+		case r.Header.Get("X-Mlflow-Workspace") != "other" && now.After(backAt.Add(-30*time.Minute)):
+			return unauthorized
+		case now.Before(backAt):
+			return unavailable
+		}
+		return mlflowtest.Fault{}
+	})
+	waiters := w.joins(0, 0, 1)
+	late := activities.Waiter{WorkflowID: "register/credit/other", RunID: "run", Nonce: "1"}
+	w.RegisterDelayedCallback(func() { w.SignalWorkflow(workflows.SignalJoin, activities.Join{Waiter: late, Server: other}) }, time.Minute)
+	var wokenAt time.Time
+	w.reaches = func(all int) int { wokenAt = w.Now(); return all }
+
+	w.run()
+
+	require.NoError(t, w.GetWorkflowError())
+	require.Equal(t, append(waiters, late), w.woken)
+	require.False(t, wokenAt.Before(backAt), "nobody is woken for nothing")
+	require.Equal(t, []string{"ProbeMLflow", "ProbeMLflow", "WakeWaiting"}, w.scheduled)
 }
 
 func TestMLflowAvailability_GoesOnProbingWhileCredentialsAreRefused(t *testing.T) {

@@ -139,7 +139,10 @@ func (o *outage) untilAvailable(ctx workflow.Context, recheck workflow.ReceiveCh
 		TaskQueue:  info.TaskQueueName,
 		Signal:     SignalJoin,
 		Start:      start,
-		Signaled:   activities.Waiter{WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Nonce: nonce},
+		Signaled: activities.Join{
+			Waiter: activities.Waiter{WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Nonce: nonce},
+			Server: o.server,
+		},
 	}}
 	woken := false
 	s := o.selector(ctx, recheck, ended, &rechecked, &err)
