@@ -22,7 +22,7 @@ type PromoteVersionsInput struct {
 	Settle time.Duration `json:"settle"`
 	// Requests are those that an earlier execution of the chain handed on.
 	Requests []PromotionRequest `json:"requests,omitempty"`
-	// Recheck is the highest version promoted so far, to be promoted once more at RecheckAt; nil where nothing was doubtful.
+	// Recheck is the highest version of those that were promoted or may have been, to be promoted once more at RecheckAt; nil where nothing was doubtful.
 	Recheck   *activities.PromoteVersionInput `json:"recheck,omitempty"`
 	RecheckAt time.Time                       `json:"recheck_at,omitzero"`
 }
@@ -124,21 +124,36 @@ func orOutage(kind string) string {
 	return kind
 }
 
-// note remembers to promote the highest version again when requests of this promotion may still arrive.
+// note remembers to promote the highest version again when requests of this promotion may still arrive. The highest is of those that were promoted, or
+// may have been: one that was deleted or refused takes nothing back from a late request of an older one. Where no other is known it is promoted again all
+// the same, which changes nothing.
 func (p *promoter) note(ctx workflow.Context, promoted activities.PromoteVersionInput, reply PromotionReply, open bool) {
-	highest := promoted
-	if p.in.Recheck != nil && activities.VersionNumber(p.in.Recheck.Version) > activities.VersionNumber(promoted.Version) {
-		highest = *p.in.Recheck
+	highest := p.in.Recheck
+	if reply.Result.Promoted || open && reply.Kind != failure.Gone {
+		highest = higher(highest, promoted)
 	}
-	if reply.Result.Newer != "" && activities.VersionNumber(reply.Result.Newer) > activities.VersionNumber(highest.Version) {
-		highest.Version, highest.ArtifactURI = reply.Result.Newer, "" // whose run nobody told of
+	if reply.Result.Newer != "" {
+		newer := promoted
+		newer.Version, newer.ArtifactURI = reply.Result.Newer, "" // whose run nobody told of
+		highest = higher(highest, newer)
 	}
 	if open || reply.Result.Doubtful {
 		p.in.RecheckAt = workflow.Now(ctx).Add(p.in.Settle)
-		p.in.Recheck = &highest
-	} else if p.in.Recheck != nil {
-		p.in.Recheck = &highest
+		if highest == nil {
+			highest = &promoted
+		}
+	} else if p.in.Recheck == nil {
+		return
 	}
+	p.in.Recheck = highest
+}
+
+// higher is the higher of two versions, and the known one where they are the same.
+func higher(known *activities.PromoteVersionInput, v activities.PromoteVersionInput) *activities.PromoteVersionInput {
+	if known != nil && activities.VersionNumber(known.Version) >= activities.VersionNumber(v.Version) {
+		return known
+	}
+	return &v
 }
 
 // idle waits for a request, or promotes the highest version again when its time has come.
