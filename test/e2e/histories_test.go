@@ -49,6 +49,7 @@ func TestRecordHistories(t *testing.T) {
 		"gave_up_waiting":             recordGaveUpWaiting,
 		"canceled_in_outage":          recordCanceledInOutage,
 		"deleted_meanwhile":           recordDeletedMeanwhile,
+		"version_deleted":             recordVersionDeleted,
 		"without_logged_models":       recordWithoutLoggedModels,
 		"canceled_while_blocked":      recordCanceledWhileBlocked,
 		"canceled_too_late_in_outage": recordCanceledTooLateInOutage,
