@@ -54,7 +54,7 @@ func (p PromotionReply) err() error {
 	return temporal.NewNonRetryableApplicationError(p.Message, p.Kind, nil, p.Detail)
 }
 
-// PromoteVersions moves stage and alias for one model name, one version at a time: two at once could leave the alias on the older one. It
+// PromoteVersions moves stage and alias for one model name in one workspace, one version at a time: two at once could leave the alias on the older one. It
 // completes when nobody asks any more; after a promotion whose requests may still arrive it stays, and promotes the highest version again.
 func PromoteVersions(ctx workflow.Context, in PromoteVersionsInput) error {
 	p := &promoter{in: in, requests: workflow.GetSignalChannel(ctx, SignalPromote)}
@@ -212,10 +212,11 @@ func (r *registration) requestPromotion(ctx workflow.Context) (PromotionReply, e
 		RunID:      info.WorkflowExecution.RunID,
 		Nonce:      strconv.Itoa(r.asked),
 	}
+	workflowID := r.promotionID(ctx)
 	for {
 		err := workflow.ExecuteLocalActivity(locally(ctx, calling, "version "+r.receipt.ModelVersion), a.RequestPromotion, activities.Call{
 			Workflow:   TypePromoteVersions,
-			WorkflowID: PromotionID(r.receipt.ModelName, r.server.TrackingURI),
+			WorkflowID: workflowID,
 			TaskQueue:  info.TaskQueueName,
 			Signal:     SignalPromote,
 			Start:      PromoteVersionsInput{ModelName: r.receipt.ModelName, Settle: r.loaded.SettleTime},
@@ -229,6 +230,24 @@ func (r *registration) requestPromotion(ctx workflow.Context) (PromotionReply, e
 			return reply, err
 		}
 	}
+}
+
+// changePromotionByWorkspace: a registration in a workspace asks the one who promotes in that workspace. Executions of an older worker may have asked the
+// one who promotes in all of them, and go on asking that one: were another asked as well, two would promote one version. Looked at by those in a workspace
+// alone, so that others have no event of it.
+//
+// For one settle time after the upgrade a version that the one for all promoted may be doubtful, while a newer one is promoted in the workspace: a late
+// request may then take the alias from the newer one. The audit finds that, and the next promotion mends it.
+const changePromotionByWorkspace = "promotion-by-workspace"
+
+// promotionID is the workflow id of the one who promotes the versions of this model.
+func (r *registration) promotionID(ctx workflow.Context) string {
+	forAll := PromotionID(r.receipt.ModelName, r.server.TrackingURI, "")
+	inWorkspace := PromotionID(r.receipt.ModelName, r.server.TrackingURI, r.server.Workspace)
+	if inWorkspace == forAll || workflow.GetVersion(ctx, changePromotionByWorkspace, workflow.DefaultVersion, 1) < 1 {
+		return forAll
+	}
+	return inWorkspace
 }
 
 // awaitReply waits for the answer with the nonce, but not for ever: the one who was asked may have been terminated.

@@ -32,7 +32,7 @@ type promoter struct {
 func newPromoter(t *testing.T, versions int) *promoter {
 	server := mlflowtest.NewServer(t)
 	p := &promoter{execution: newExecution(t, server, t.TempDir())}
-	p.SetStartWorkflowOptions(startOptions(workflows.PromotionID(modelName, "")))
+	p.SetStartWorkflowOptions(startOptions(workflows.PromotionID(modelName, "", "")))
 	p.OnSignalExternalWorkflow(mock.Anything, registrationID, "run", workflows.SignalPromoted, mock.Anything).Return(
 		func(_, _, _, _ string, reply any) error {
 			p.replies = append(p.replies, decoded[workflows.PromotionReply](t, reply))

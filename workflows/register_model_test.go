@@ -248,7 +248,7 @@ func TestRegisterModel_AsksForPromotionByName(t *testing.T) {
 	require.Len(t, e.calls, 1)
 	call := e.calls[0]
 	require.Equal(t, workflows.TypePromoteVersions, call.Workflow)
-	require.Equal(t, workflows.PromotionID(modelName, e.server.URL), call.WorkflowID)
+	require.Equal(t, workflows.PromotionID(modelName, e.server.URL, ""), call.WorkflowID)
 	require.Equal(t, workflows.SignalPromote, call.Signal)
 	require.Equal(t, workflows.TaskQueue, call.TaskQueue)
 	require.Equal(t, workflows.PromoteVersionsInput{ModelName: modelName, Settle: settleTime}, decoded[workflows.PromoteVersionsInput](t, call.Start))
@@ -258,6 +258,50 @@ func TestRegisterModel_AsksForPromotionByName(t *testing.T) {
 	require.Equal(t, server.URL, request.Promote.Server.TrackingURI)
 	require.Equal(t, registrationID, request.WorkflowID)
 	require.NotEmpty(t, request.RunID)
+}
+
+// promotionAsked is the id of the workflow that a registration in the workspace asks for promotion.
+func promotionAsked(t *testing.T, workspace string, prepare func(*execution)) string {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	p.write(".env", "MLFLOW_WORKSPACE="+workspace+"\n")
+	e := newExecution(t, server, p.root)
+	prepare(e)
+
+	e.register(p.byHand())
+
+	requireRegisteredOnce(t, server, e.completed())
+	require.Len(t, e.calls, 1)
+	id := e.calls[0].WorkflowID
+	require.Contains(t, []string{workflows.PromotionID(modelName, server.URL, workspace), workflows.PromotionID(modelName, server.URL, "")}, id)
+	if id == workflows.PromotionID(modelName, server.URL, "") {
+		return "shared"
+	}
+	return "of the workspace"
+}
+
+func TestRegisterModel_AsksForPromotionInItsWorkspace(t *testing.T) {
+	changes := 0
+	counts := func(e *execution) {
+		e.OnGetVersion("promotion-by-workspace", workflow.DefaultVersion, 1).Return(func(string, workflow.Version, workflow.Version) workflow.Version {
+			changes++
+			return 1
+		})
+	}
+
+	require.Equal(t, "of the workspace", promotionAsked(t, "risk", counts))
+	require.Equal(t, 1, changes)
+
+	require.Equal(t, "shared", promotionAsked(t, "", counts))
+	require.Equal(t, "shared", promotionAsked(t, "default", counts))
+	require.Equal(t, 1, changes, "others have no event of it")
+}
+
+// Who asked a worker of the last release waits for the answer of the one whom that worker asked.
+func TestRegisterModel_GoesOnAskingWhomAnOlderWorkerAskedForPromotion(t *testing.T) {
+	require.Equal(t, "shared", promotionAsked(t, "risk", func(e *execution) {
+		e.OnGetVersion("promotion-by-workspace", workflow.DefaultVersion, 1).Return(workflow.DefaultVersion)
+	}))
 }
 
 // deletesBeforePromotion has somebody delete something when the first promotion is asked for.

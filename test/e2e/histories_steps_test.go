@@ -51,7 +51,7 @@ func recordOutageAt(step string) func(*recording) {
 		a := r.register()
 		require.Equal(r.t, receipt.Waiting, a.receipt.State)
 		if step == "PromoteVersion" {
-			r.save("promotion_in_outage", workflows.PromotionID(a.receipt.ModelName, a.receipt.TrackingURI))
+			r.save("promotion_in_outage", workflows.PromotionID(a.receipt.ModelName, a.receipt.TrackingURI, ""))
 		}
 		r.gateway.open()
 		r.requireOutcome(receipt.Registered, r.result(a.receipt.WorkflowID))
