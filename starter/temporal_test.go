@@ -28,6 +28,7 @@ import (
 	"registrar/internal/gate"
 	"registrar/internal/receipt"
 	"registrar/internal/servertest"
+	"registrar/internal/snapshot"
 	"registrar/workflows"
 )
 
@@ -127,6 +128,7 @@ func TestTemporal(t *testing.T) {
 		"a worker killed within a step settles":         aWorkerKilledWithinAStepSettles,
 		"a waiting one tells since when without a wait": aWaitingOneTellsSinceWhen,
 		"a blocked one tells of its own probe":          aBlockedOneTellsOfItsOwnProbe,
+		"files of another workflow are left alone":      filesOfAnotherWorkflowAreLeftAlone,
 		"an expired timeout is no outage":               anExpiredTimeoutIsNoOutage,
 		"an audit without a worker ends":                anAuditWithoutAWorkerEnds,
 		"an interrupted audit is canceled":              anInterruptedAuditIsCanceled,
@@ -389,6 +391,61 @@ func aBlockedOneTellsOfItsOwnProbe(s temporalSite) {
 	require.Equal(s.t, "401 still", waiting.LastError)
 	require.Equal(s.t, 2, waiting.Attempts)
 	require.NotNil(s.t, waiting.NextProbe)
+}
+
+// frozenFor makes the files of a project those of a run of another workflow than the starter's own.
+func frozenFor(t *testing.T, root, workflowID, runID string) *snapshot.Folder {
+	t.Helper()
+	p, err := openProject(registerFlags{root: root, config: "config/config.yaml", params: "config/params.yaml"})
+	require.NoError(t, err)
+	t.Cleanup(p.close)
+	asked, err := new(starter).freeze(t.Context(), p, "")
+	require.NoError(t, err)
+	folder, err := asked.Commit(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, folder.MarkHandedOver(workflowID, runID))
+	return folder
+}
+
+// haver is the workflow that has the files of a folder.
+func haver(t *testing.T, folder *snapshot.Folder, root string) string {
+	t.Helper()
+	p, err := openProject(registerFlags{root: root, config: "config/config.yaml", params: "config/params.yaml"})
+	require.NoError(t, err)
+	defer p.close()
+	folder, err = snapshot.Open(p.rootDir, filepath.Base(folder.Path()))
+	require.NoError(t, err)
+	handover, _, err := folder.HandedOver()
+	require.NoError(t, err)
+	return handover.WorkflowID
+}
+
+func filesOfAnotherWorkflowAreLeftAlone(s temporalSite) {
+	root := projectOf(s.t, "byhand")
+	options := client.StartWorkflowOptions{ID: "register/by-hand", TaskQueue: s.taskQueue()}
+	run, err := s.client.ExecuteWorkflow(s.t.Context(), options, workflows.TypeRegisterModel, workflows.RegisterInput{Root: root})
+	require.NoError(s.t, err)
+	folder := frozenFor(s.t, root, run.GetID(), run.GetRunID())
+
+	a := s.starter("register", "--root", root, noWait)
+
+	require.Equal(s.t, exitFailure, a.code, a.stdout)
+	require.Contains(s.t, a.stderr, "error: workflow register/by-hand registers these files already: wait for it (starter result register/by-hand), or cancel it")
+	require.Equal(s.t, "register/by-hand", haver(s.t, folder, root))
+	entries, err := os.ReadDir(filepath.Join(root, "out", "registrations"))
+	require.NoError(s.t, err)
+	for _, entry := range entries {
+		require.NotContains(s.t, entry.Name(), "staging", "what was frozen for nothing is removed")
+	}
+	id := workflows.RegistrationID("byhand", folder.Request().RegistrationKey)
+	_, err = s.client.DescribeWorkflowExecution(s.t.Context(), id, "")
+	require.True(s.t, isNotFound(err), "%v", err)
+
+	require.NoError(s.t, s.client.TerminateWorkflow(s.t.Context(), run.GetID(), run.GetRunID(), "ended"))
+	a = s.starter("register", "--root", root, noWait)
+
+	require.Zero(s.t, a.code, a.stderr)
+	require.Equal(s.t, id, haver(s.t, folder, root))
 }
 
 func anExpiredTimeoutIsNoOutage(s temporalSite) {
