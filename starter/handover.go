@@ -10,6 +10,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"registrar/activities"
 	"registrar/config"
 	"registrar/internal/gate"
 	"registrar/internal/receipt"
@@ -47,6 +48,9 @@ func (s *starter) handOver(ctx context.Context, c client.Client, p *project, ask
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	h = handle{workflowID: receiptOf(request, "").WorkflowID, key: request.RegistrationKey}
+	if err := p.isNobodyElses(ctx, c, h); err != nil {
+		return handle{}, err
+	}
 	found, err := latestRun(ctx, c, h.workflowID)
 	if err != nil {
 		return handle{}, err
@@ -68,6 +72,28 @@ func (s *starter) handOver(ctx context.Context, c client.Client, p *project, ask
 		err = fmt.Errorf("%w; the files stay queued in %s: `starter flush`, or the next `starter register`, asks again", err, p.path(folder.Path()))
 	}
 	return h, err
+}
+
+// isNobodyElses tells, by an error, that another workflow than that of h registers these very files from this folder, as one that was started by hand:
+// the first to end would take the copies from the other. The worker sees to it the other way round. Hold the lock.
+func (p *project) isNobodyElses(ctx context.Context, c client.Client, h handle) error {
+	folder, err := snapshot.Open(p.rootDir, snapshot.ShortKey(h.key))
+	if err != nil {
+		return nil //nolint:nilerror // none is there, or one that Commit mends
+	}
+	handover, there, err := folder.HandedOver()
+	if err != nil || !there || handover.WorkflowID == h.workflowID {
+		return nil //nolint:nilerror // Commit mends the note, too
+	}
+	running, err := activities.GoesOn(ctx, c, handover.WorkflowID, handover.RunID)
+	if err != nil {
+		return fmt.Errorf("look for workflow %s: %w", handover.WorkflowID, err)
+	}
+	if running {
+		return fmt.Errorf("workflow %s registers these files already: wait for it (starter result %s), or cancel it (starter cancel %s)",
+			handover.WorkflowID, handover.WorkflowID, handover.WorkflowID)
+	}
+	return nil
 }
 
 // handOverFolder starts what is in a registration folder, or joins who was first. Hold the lock: it keeps the worker from writing the last
@@ -210,7 +236,7 @@ func (s *starter) queue(ctx context.Context, p *project, asked frozen, unreachab
 	if err := writeDecision(folder, asked.decision); err != nil {
 		return err
 	}
-	_, there, err := folder.HandedOver()
+	handover, there, err := folder.HandedOver()
 	if err != nil {
 		return err
 	}
@@ -218,7 +244,8 @@ func (s *starter) queue(ctx context.Context, p *project, asked frozen, unreachab
 	r.State = receipt.Queued
 	text := "is queued in " + p.path(folder.Path()) + ", and handed over by `starter flush` or the next `starter register`"
 	if there {
-		r.State, text = receipt.Waiting, "was handed to Temporal before, and is still in "+p.path(folder.Path())
+		r.WorkflowID, r.State = handover.WorkflowID, receipt.Waiting
+		text = "was handed to Temporal before, as " + handover.WorkflowID + ", and is still in " + p.path(folder.Path())
 	}
 	r.Waiting = waitForTemporal(unreachable)
 	if err := setReceipt(folder, r); err != nil {
@@ -233,7 +260,8 @@ func waitForTemporal(unreachable error) *receipt.Wait {
 }
 
 // commitQueued makes the registration folder of a registration that Temporal has not heard of. One that it has, and that may be running
-// with other settings, is left as it is.
+// with other settings, is left as it is. So is that of another workflow whose copies are still there: whether it is running, only Temporal knows. Were it,
+// to queue would take the copies from it in the end; was it terminated, the next register with Temporal there does what is asked for now.
 func (p *project) commitQueued(ctx context.Context, asked frozen) (*snapshot.Folder, error) {
 	folder, err := snapshot.Open(p.rootDir, snapshot.ShortKey(asked.Request().RegistrationKey))
 	if err != nil && !isAbsent(err) {
@@ -244,9 +272,20 @@ func (p *project) commitQueued(ctx context.Context, asked frozen) (*snapshot.Fol
 		if err != nil {
 			return nil, err
 		}
-		if there && readReceipt(folder).State != receipt.Done {
+		if there && (readReceipt(folder).State != receipt.Done || h.WorkflowID != receiptOf(asked.Request(), "").WorkflowID && hasModel(folder)) {
 			return folder, errors.Join(p.sameSettings(folder, h.WorkflowID), asked.Discard())
 		}
 	}
 	return asked.Commit(ctx)
+}
+
+// hasModel tells whether a folder's copy of the model is there. It is removed when the registration ends; a receipt tells less where it was started by
+// hand: that of an earlier one stays until then.
+func hasModel(folder *snapshot.Folder) bool {
+	f, err := folder.OpenVerified(folder.Request().Model)
+	if err != nil {
+		return !isAbsent(err)
+	}
+	_ = f.Close() // nothing was read
+	return true
 }

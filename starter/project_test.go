@@ -113,3 +113,29 @@ func TestRegister_QueuesNothingInAFolderThatDVCRemoves(t *testing.T) {
 	require.NotContains(t, a.stderr, "nothing is queued")
 	require.FileExists(t, filepath.Join(elsewhere, "receipt.json"))
 }
+
+// The receipt of an earlier registration says done until the one by hand ends.
+func TestRegister_LeavesAloneWhatAnotherWorkflowMayStillReadWhereTemporalIsAway(t *testing.T) {
+	root := newProject(t)
+	folder := frozenFor(t, root, "register/by-hand", "run-1")
+	data, err := receipt.Receipt{WorkflowID: "register/by-hand", State: receipt.Done, Outcome: receipt.Failed}.JSON()
+	require.NoError(t, err)
+	require.NoError(t, folder.WriteReceipt(data))
+
+	a := inProcess(t, "register", "--root", root, "-o", "json")
+
+	require.Zero(t, a.code, a.stderr)
+	require.Equal(t, "register/by-hand", haver(t, folder, root))
+	require.Empty(t, queuedIn(t, root))
+	r := written(t, root, "out/receipt.json")
+	require.Equal(t, receipt.Waiting, r.State)
+	require.Equal(t, "register/by-hand", r.WorkflowID, "who has the files")
+	require.Contains(t, a.stderr, "was handed to Temporal before, as register/by-hand, and is still in ")
+
+	require.NoError(t, folder.WriteReceipt(data))
+	require.NoError(t, folder.RemoveModel(t.Context(), "run-1"))
+	a = inProcess(t, "register", "--root", root)
+
+	require.Zero(t, a.code, a.stderr)
+	require.Len(t, queuedIn(t, root), 1, "it has ended")
+}

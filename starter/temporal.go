@@ -11,6 +11,7 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"registrar/internal/receipt"
@@ -114,16 +115,24 @@ func (s *starter) ask(ctx context.Context, c client.Client, r receipt.Receipt, h
 	if answer.Get(&full) != nil {
 		return r
 	}
-	s.addProbe(within, c, &full)
+	s.addProbe(within, c, &full, h)
 	return full
 }
 
-// addProbe adds when MLflow is probed next, which the one that waits for it knows.
-func (s *starter) addProbe(ctx context.Context, c client.Client, r *receipt.Receipt) {
+// addProbe adds when MLflow is probed next, which the one that waits for it, or for the project's credentials, knows.
+func (s *starter) addProbe(ctx context.Context, c client.Client, r *receipt.Receipt, h handle) {
 	if r.Waiting == nil || r.TrackingURI == "" {
 		return
 	}
-	described, err := c.DescribeWorkflowExecution(ctx, workflows.AvailabilityID(r.TrackingURI, s.taskQueue), "")
+	id := workflows.AvailabilityID(r.TrackingURI, s.taskQueue)
+	if r.State == receipt.Blocked {
+		in, err := startedWith(ctx, c, h)
+		if err != nil {
+			return
+		}
+		id = workflows.CredentialsID(r.TrackingURI, s.taskQueue, in.Root)
+	}
+	described, err := c.DescribeWorkflowExecution(ctx, id, "")
 	if err != nil {
 		return
 	}
@@ -137,6 +146,21 @@ func (s *starter) addProbe(ctx context.Context, c client.Client, r *receipt.Rece
 			r.Waiting.NextProbe = &at
 		}
 	}
+}
+
+// startedWith is the input of a registration, which the first event of its history has. It may have been started from another copy of the project.
+func startedWith(ctx context.Context, c client.Client, h handle) (workflows.RegisterInput, error) {
+	var in workflows.RegisterInput
+	history := c.GetWorkflowHistory(ctx, h.workflowID, h.runID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	if !history.HasNext() {
+		return in, fmt.Errorf("read input of workflow %s: its history is empty", h.workflowID)
+	}
+	event, err := history.Next()
+	if err != nil {
+		return in, fmt.Errorf("read input of workflow %s: %w", h.workflowID, err)
+	}
+	err = converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), &in)
+	return in, err
 }
 
 // asServerSees reads the state from search attributes and memo.

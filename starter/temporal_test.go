@@ -18,7 +18,9 @@ import (
 	"go.temporal.io/api/enums/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -26,6 +28,7 @@ import (
 	"registrar/internal/gate"
 	"registrar/internal/receipt"
 	"registrar/internal/servertest"
+	"registrar/internal/snapshot"
 	"registrar/workflows"
 )
 
@@ -124,6 +127,8 @@ func TestTemporal(t *testing.T) {
 		"a worker killed before the first task settles": aWorkerKilledBeforeTheFirstTaskSettles,
 		"a worker killed within a step settles":         aWorkerKilledWithinAStepSettles,
 		"a waiting one tells since when without a wait": aWaitingOneTellsSinceWhen,
+		"a blocked one tells of its own probe":          aBlockedOneTellsOfItsOwnProbe,
+		"files of another workflow are left alone":      filesOfAnotherWorkflowAreLeftAlone,
 		"an expired timeout is no outage":               anExpiredTimeoutIsNoOutage,
 		"an audit without a worker ends":                anAuditWithoutAWorkerEnds,
 		"an interrupted audit is canceled":              anInterruptedAuditIsCanceled,
@@ -332,6 +337,115 @@ func aWaitingOneTellsSinceWhen(s temporalSite) {
 	a := s.starter("register", "--root", root, noWait, "-o", "json")
 
 	require.Equal(s.t, since, s.receipt(a).Waiting.Since)
+}
+
+// probes is a workflow whose probe fails, each time with the reason.
+func (s temporalSite) probes(workflowID, reason string) {
+	s.t.Helper()
+	_, err := s.client.ExecuteWorkflow(s.t.Context(), client.StartWorkflowOptions{ID: workflowID, TaskQueue: s.taskQueue()}, "Probes", reason)
+	require.NoError(s.t, err)
+	require.Eventually(s.t, func() bool {
+		described, err := s.client.DescribeWorkflowExecution(s.t.Context(), workflowID, "")
+		return err == nil && len(described.GetPendingActivities()) == 1 && described.GetPendingActivities()[0].GetAttempt() == 2
+	}, time.Minute, 20*time.Millisecond)
+}
+
+// Others may wait for the same server, for a reason of their own.
+func aBlockedOneTellsOfItsOwnProbe(s temporalSite) {
+	const uri = "http://mlflow:5000"
+	w := worker.New(s.client, s.taskQueue(), worker.Options{})
+	w.RegisterActivityWithOptions(func(_ context.Context, reason string) error {
+		return temporal.NewApplicationErrorWithOptions(reason, "", temporal.ApplicationErrorOptions{NextRetryDelay: time.Hour})
+	}, activity.RegisterOptions{Name: "Probe"})
+	w.RegisterWorkflowWithOptions(func(ctx workflow.Context, reason string) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+		return workflow.ExecuteActivity(ctx, "Probe", reason).Get(ctx, nil)
+	}, workflow.RegisterOptions{Name: "Probes"})
+	w.RegisterWorkflowWithOptions(func(ctx workflow.Context, in workflows.RegisterInput) (receipt.Receipt, error) {
+		r := receipt.Receipt{
+			WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID, State: receipt.Blocked, RegistrationKey: in.Key, TrackingURI: uri,
+			Waiting: &receipt.Wait{Layer: "auth", LastError: "401", Attempts: 1},
+		}
+		if err := workflow.SetQueryHandler(ctx, workflows.QueryReceipt, func() (receipt.Receipt, error) { return r, nil }); err != nil {
+			return r, err
+		}
+		if err := workflow.UpsertMemo(ctx, map[string]any{workflows.MemoState: r.State, workflows.MemoLayer: "auth"}); err != nil {
+			return r, err
+		}
+		return r, workflow.Await(ctx, func() bool { return false })
+	}, workflow.RegisterOptions{Name: workflows.TypeRegisterModel})
+	require.NoError(s.t, w.Start())
+	s.t.Cleanup(w.Stop)
+	root := projectOf(s.t, "blocked")
+	registering := s.receipt(s.starter("register", "--root", root, "-o", "json"))
+	require.Equal(s.t, receipt.Blocked, registering.State)
+
+	s.probes(workflows.AvailabilityID(uri, s.taskQueue()), "connection refused")
+	waiting := s.receipt(s.starter("status", registering.WorkflowID, "-o", "json")).Waiting
+
+	require.Equal(s.t, &receipt.Wait{Layer: "auth", LastError: "401", Attempts: 1}, waiting)
+
+	s.probes(workflows.CredentialsID(uri, s.taskQueue(), root), "401 still")
+	waiting = s.receipt(s.starter("status", registering.WorkflowID, "-o", "json")).Waiting
+
+	require.Equal(s.t, "401 still", waiting.LastError)
+	require.Equal(s.t, 2, waiting.Attempts)
+	require.NotNil(s.t, waiting.NextProbe)
+}
+
+// frozenFor makes the files of a project those of a run of another workflow than the starter's own.
+func frozenFor(t *testing.T, root, workflowID, runID string) *snapshot.Folder {
+	t.Helper()
+	p, err := openProject(registerFlags{root: root, config: "config/config.yaml", params: "config/params.yaml"})
+	require.NoError(t, err)
+	t.Cleanup(p.close)
+	asked, err := new(starter).freeze(t.Context(), p, "")
+	require.NoError(t, err)
+	folder, err := asked.Commit(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, folder.MarkHandedOver(workflowID, runID))
+	return folder
+}
+
+// haver is the workflow that has the files of a folder.
+func haver(t *testing.T, folder *snapshot.Folder, root string) string {
+	t.Helper()
+	p, err := openProject(registerFlags{root: root, config: "config/config.yaml", params: "config/params.yaml"})
+	require.NoError(t, err)
+	defer p.close()
+	folder, err = snapshot.Open(p.rootDir, filepath.Base(folder.Path()))
+	require.NoError(t, err)
+	handover, _, err := folder.HandedOver()
+	require.NoError(t, err)
+	return handover.WorkflowID
+}
+
+func filesOfAnotherWorkflowAreLeftAlone(s temporalSite) {
+	root := projectOf(s.t, "byhand")
+	options := client.StartWorkflowOptions{ID: "register/by-hand", TaskQueue: s.taskQueue()}
+	run, err := s.client.ExecuteWorkflow(s.t.Context(), options, workflows.TypeRegisterModel, workflows.RegisterInput{Root: root})
+	require.NoError(s.t, err)
+	folder := frozenFor(s.t, root, run.GetID(), run.GetRunID())
+
+	a := s.starter("register", "--root", root, noWait)
+
+	require.Equal(s.t, exitFailure, a.code, a.stdout)
+	require.Contains(s.t, a.stderr, "error: workflow register/by-hand registers these files already: wait for it (starter result register/by-hand), or cancel it")
+	require.Equal(s.t, "register/by-hand", haver(s.t, folder, root))
+	entries, err := os.ReadDir(filepath.Join(root, "out", "registrations"))
+	require.NoError(s.t, err)
+	for _, entry := range entries {
+		require.NotContains(s.t, entry.Name(), "staging", "what was frozen for nothing is removed")
+	}
+	id := workflows.RegistrationID("byhand", folder.Request().RegistrationKey)
+	_, err = s.client.DescribeWorkflowExecution(s.t.Context(), id, "")
+	require.True(s.t, isNotFound(err), "%v", err)
+
+	require.NoError(s.t, s.client.TerminateWorkflow(s.t.Context(), run.GetID(), run.GetRunID(), "ended"))
+	a = s.starter("register", "--root", root, noWait)
+
+	require.Zero(s.t, a.code, a.stderr)
+	require.Equal(s.t, id, haver(s.t, folder, root))
 }
 
 func anExpiredTimeoutIsNoOutage(s temporalSite) {

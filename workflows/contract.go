@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"registrar/internal/receipt"
@@ -89,9 +90,17 @@ func CredentialsID(trackingURI, taskQueue, root string) string {
 	return "mlflow-credentials/" + shortDigest(trackingURI+"\n"+taskQueue+"\n"+root)
 }
 
-// PromotionID is the workflow id of the one that promotes versions of a model on an MLflow server.
-func PromotionID(modelName, trackingURI string) string {
-	return "promote/" + nameInID(modelName) + "/" + shortDigest(trackingURI)
+// defaultWorkspace is what MLflow calls the workspace of a client that names none. The name is reserved there.
+const defaultWorkspace = "default"
+
+// PromotionID is the workflow id of the one that promotes versions of a model in a workspace of an MLflow server, which is the server's default one where
+// workspace is empty. The same name in another workspace is another model, with version numbers of its own.
+func PromotionID(modelName, trackingURI, workspace string) string {
+	place := trackingURI
+	if workspace = strings.TrimSpace(workspace); workspace != "" && workspace != defaultWorkspace { // as MLflow reads the header
+		place += "\n" + workspace
+	}
+	return "promote/" + nameInID(modelName) + "/" + shortDigest(place)
 }
 
 // AuditID is the workflow id of an audit of a model that was asked for at a time, to the millisecond.

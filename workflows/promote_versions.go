@@ -22,7 +22,7 @@ type PromoteVersionsInput struct {
 	Settle time.Duration `json:"settle"`
 	// Requests are those that an earlier execution of the chain handed on.
 	Requests []PromotionRequest `json:"requests,omitempty"`
-	// Recheck is the highest version promoted so far, to be promoted once more at RecheckAt; nil where nothing was doubtful.
+	// Recheck is the highest version of those that were promoted or may have been, to be promoted once more at RecheckAt; nil where nothing was doubtful.
 	Recheck   *activities.PromoteVersionInput `json:"recheck,omitempty"`
 	RecheckAt time.Time                       `json:"recheck_at,omitzero"`
 }
@@ -54,7 +54,7 @@ func (p PromotionReply) err() error {
 	return temporal.NewNonRetryableApplicationError(p.Message, p.Kind, nil, p.Detail)
 }
 
-// PromoteVersions moves stage and alias for one model name, one version at a time: two at once could leave the alias on the older one. It
+// PromoteVersions moves stage and alias for one model name in one workspace, one version at a time: two at once could leave the alias on the older one. It
 // completes when nobody asks any more; after a promotion whose requests may still arrive it stays, and promotes the highest version again.
 func PromoteVersions(ctx workflow.Context, in PromoteVersionsInput) error {
 	p := &promoter{in: in, requests: workflow.GetSignalChannel(ctx, SignalPromote)}
@@ -124,21 +124,36 @@ func orOutage(kind string) string {
 	return kind
 }
 
-// note remembers to promote the highest version again when requests of this promotion may still arrive.
+// note remembers to promote the highest version again when requests of this promotion may still arrive. The highest is of those that were promoted, or
+// may have been: one that was deleted or refused takes nothing back from a late request of an older one. Where no other is known it is promoted again all
+// the same, which changes nothing.
 func (p *promoter) note(ctx workflow.Context, promoted activities.PromoteVersionInput, reply PromotionReply, open bool) {
-	highest := promoted
-	if p.in.Recheck != nil && activities.VersionNumber(p.in.Recheck.Version) > activities.VersionNumber(promoted.Version) {
-		highest = *p.in.Recheck
+	highest := p.in.Recheck
+	if reply.Result.Promoted || open && reply.Kind != failure.Gone {
+		highest = higher(highest, promoted)
 	}
-	if reply.Result.Newer != "" && activities.VersionNumber(reply.Result.Newer) > activities.VersionNumber(highest.Version) {
-		highest.Version, highest.ArtifactURI = reply.Result.Newer, "" // whose run nobody told of
+	if reply.Result.Newer != "" {
+		newer := promoted
+		newer.Version, newer.ArtifactURI = reply.Result.Newer, "" // whose run nobody told of
+		highest = higher(highest, newer)
 	}
 	if open || reply.Result.Doubtful {
 		p.in.RecheckAt = workflow.Now(ctx).Add(p.in.Settle)
-		p.in.Recheck = &highest
-	} else if p.in.Recheck != nil {
-		p.in.Recheck = &highest
+		if highest == nil {
+			highest = &promoted
+		}
+	} else if p.in.Recheck == nil {
+		return
 	}
+	p.in.Recheck = highest
+}
+
+// higher is the higher of two versions, and the known one where they are the same.
+func higher(known *activities.PromoteVersionInput, v activities.PromoteVersionInput) *activities.PromoteVersionInput {
+	if known != nil && activities.VersionNumber(known.Version) >= activities.VersionNumber(v.Version) {
+		return known
+	}
+	return &v
 }
 
 // idle waits for a request, or promotes the highest version again when its time has come.
@@ -197,10 +212,11 @@ func (r *registration) requestPromotion(ctx workflow.Context) (PromotionReply, e
 		RunID:      info.WorkflowExecution.RunID,
 		Nonce:      strconv.Itoa(r.asked),
 	}
+	workflowID := r.promotionID(ctx)
 	for {
 		err := workflow.ExecuteLocalActivity(locally(ctx, calling, "version "+r.receipt.ModelVersion), a.RequestPromotion, activities.Call{
 			Workflow:   TypePromoteVersions,
-			WorkflowID: PromotionID(r.receipt.ModelName, r.server.TrackingURI),
+			WorkflowID: workflowID,
 			TaskQueue:  info.TaskQueueName,
 			Signal:     SignalPromote,
 			Start:      PromoteVersionsInput{ModelName: r.receipt.ModelName, Settle: r.loaded.SettleTime},
@@ -214,6 +230,24 @@ func (r *registration) requestPromotion(ctx workflow.Context) (PromotionReply, e
 			return reply, err
 		}
 	}
+}
+
+// changePromotionByWorkspace: a registration in a workspace asks the one who promotes in that workspace. Executions of an older worker may have asked the
+// one who promotes in all of them, and go on asking that one: were another asked as well, two would promote one version. Looked at by those in a workspace
+// alone, so that others have no event of it.
+//
+// For one settle time after the upgrade a version that the one for all promoted may be doubtful, while a newer one is promoted in the workspace: a late
+// request may then take the alias from the newer one. The audit finds that, and the next promotion mends it.
+const changePromotionByWorkspace = "promotion-by-workspace"
+
+// promotionID is the workflow id of the one who promotes the versions of this model.
+func (r *registration) promotionID(ctx workflow.Context) string {
+	forAll := PromotionID(r.receipt.ModelName, r.server.TrackingURI, "")
+	inWorkspace := PromotionID(r.receipt.ModelName, r.server.TrackingURI, r.server.Workspace)
+	if inWorkspace == forAll || workflow.GetVersion(ctx, changePromotionByWorkspace, workflow.DefaultVersion, 1) < 1 {
+		return forAll
+	}
+	return inWorkspace
 }
 
 // awaitReply waits for the answer with the nonce, but not for ever: the one who was asked may have been terminated.

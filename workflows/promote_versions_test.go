@@ -32,7 +32,7 @@ type promoter struct {
 func newPromoter(t *testing.T, versions int) *promoter {
 	server := mlflowtest.NewServer(t)
 	p := &promoter{execution: newExecution(t, server, t.TempDir())}
-	p.SetStartWorkflowOptions(startOptions(workflows.PromotionID(modelName, "")))
+	p.SetStartWorkflowOptions(startOptions(workflows.PromotionID(modelName, "", "")))
 	p.OnSignalExternalWorkflow(mock.Anything, registrationID, "run", workflows.SignalPromoted, mock.Anything).Return(
 		func(_, _, _, _ string, reply any) error {
 			p.replies = append(p.replies, decoded[workflows.PromotionReply](t, reply))
@@ -157,6 +157,72 @@ func TestPromoteVersions_PromotesTheHighestAgainAfterADoubtfulOne(t *testing.T) 
 	require.Equal(t, map[string]string{activities.Alias: "2"}, p.server.Aliases(modelName))
 	require.Equal(t, []string{"Archived", "Staging"}, p.stages())
 	require.Equal(t, settleTime, p.Now().Sub(begin).Truncate(time.Minute))
+}
+
+// What was never promoted is not what stage and alias belong to, whatever its number.
+func TestPromoteVersions_PromotesAgainOnlyWhatWasPromotedOrMayHaveBeen(t *testing.T) {
+	promoted := activities.PromoteVersionResult{Promoted: true}
+	failed := func(kind string, open bool) error {
+		return temporal.NewNonRetryableApplicationError("no", kind, nil, failure.Detail{Open: open})
+	}
+	for name, test := range map[string]struct {
+		result activities.PromoteVersionResult
+		err    error
+		again  string
+	}{
+		"promoted":                        {promoted, nil, "3"},
+		"deleted":                         {activities.PromoteVersionResult{Deleted: true}, nil, "2"},
+		"deleted, after a lost answer":    {activities.PromoteVersionResult{Deleted: true, Doubtful: true}, nil, "2"},
+		"a newer one is, and is doubtful": {activities.PromoteVersionResult{Newer: "4", Doubtful: true}, nil, "4"},
+		"refused":                         {activities.PromoteVersionResult{}, failed(failure.Refused, false), "2"},
+		"refused, after a lost answer":    {activities.PromoteVersionResult{}, failed(failure.Refused, true), "3"},
+		"gone":                            {activities.PromoteVersionResult{}, failed(failure.Gone, false), "2"},
+		"gone, after a lost answer":       {activities.PromoteVersionResult{}, failed(failure.Gone, true), "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPromoter(t, 4)
+			var asked []string
+			p.OnActivity(p.activities.PromoteVersion, mock.Anything, mock.Anything).Return(
+				func(_ context.Context, in activities.PromoteVersionInput) (activities.PromoteVersionResult, error) {
+					switch asked = append(asked, in.Version); len(asked) {
+					case 1:
+						return activities.PromoteVersionResult{Promoted: true, Doubtful: true}, nil
+					case 3:
+						return test.result, test.err
+					}
+					return promoted, nil
+				})
+			p.asks(0, "1", "2", "3")
+
+			p.run()
+
+			require.NoError(t, p.GetWorkflowError())
+			require.Equal(t, []string{"1", "2", "3", test.again}, asked)
+		})
+	}
+}
+
+func TestPromoteVersions_BringsTheAliasBackThoughANewerVersionWasDeleted(t *testing.T) {
+	p := newPromoter(t, 3)
+	var lost atomic.Bool
+	p.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+		if strings.HasSuffix(r.URL.Path, "/registered-models/alias") && r.Method == http.MethodPost && lost.CompareAndSwap(false, true) {
+			return dropped
+		}
+		return mlflowtest.Fault{}
+	})
+	require.NoError(t, clientOf(t, p.server).DeleteModelVersion(t.Context(), modelName, "3"))
+	p.asks(0, "1", "2", "3")
+	p.RegisterDelayedCallback(func() {
+		require.NoError(t, clientOf(t, p.server).SetRegisteredModelAlias(t.Context(), modelName, activities.Alias, "1"))
+	}, settleTime/2)
+
+	p.run()
+
+	require.NoError(t, p.GetWorkflowError())
+	require.True(t, p.replies[0].Result.Doubtful)
+	require.Equal(t, activities.PromoteVersionResult{Deleted: true}, p.replies[2].Result)
+	require.Equal(t, map[string]string{activities.Alias: "2"}, p.server.Aliases(modelName))
 }
 
 func TestPromoteVersions_DrawsNothingBesideAnotherVersionsRun(t *testing.T) {

@@ -139,10 +139,14 @@ func (r *registration) uploadAndRegister(ctx workflow.Context) error {
 func (r *registration) complete(ctx workflow.Context) error {
 	d, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	if err := r.promote(d); err != nil {
-		return err
+	err := r.promote(d)
+	if err == nil {
+		err = r.finishRun(d, activities.RunFinished)
 	}
-	if err := r.finishRun(d, activities.RunFinished); err != nil {
+	if kind(err) == failure.Gone {
+		r.endRunOfDeleted(d)
+	}
+	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

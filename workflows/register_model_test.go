@@ -1,13 +1,16 @@
 package workflows_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/workflow"
 
 	"registrar/activities"
 	"registrar/internal/failure"
@@ -245,7 +248,7 @@ func TestRegisterModel_AsksForPromotionByName(t *testing.T) {
 	require.Len(t, e.calls, 1)
 	call := e.calls[0]
 	require.Equal(t, workflows.TypePromoteVersions, call.Workflow)
-	require.Equal(t, workflows.PromotionID(modelName, e.server.URL), call.WorkflowID)
+	require.Equal(t, workflows.PromotionID(modelName, e.server.URL, ""), call.WorkflowID)
 	require.Equal(t, workflows.SignalPromote, call.Signal)
 	require.Equal(t, workflows.TaskQueue, call.TaskQueue)
 	require.Equal(t, workflows.PromoteVersionsInput{ModelName: modelName, Settle: settleTime}, decoded[workflows.PromoteVersionsInput](t, call.Start))
@@ -257,14 +260,68 @@ func TestRegisterModel_AsksForPromotionByName(t *testing.T) {
 	require.NotEmpty(t, request.RunID)
 }
 
+// promotionAsked is the id of the workflow that a registration in the workspace asks for promotion.
+func promotionAsked(t *testing.T, workspace string, prepare func(*execution)) string {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	p.write(".env", "MLFLOW_WORKSPACE="+workspace+"\n")
+	e := newExecution(t, server, p.root)
+	prepare(e)
+
+	e.register(p.byHand())
+
+	requireRegisteredOnce(t, server, e.completed())
+	require.Len(t, e.calls, 1)
+	id := e.calls[0].WorkflowID
+	require.Contains(t, []string{workflows.PromotionID(modelName, server.URL, workspace), workflows.PromotionID(modelName, server.URL, "")}, id)
+	if id == workflows.PromotionID(modelName, server.URL, "") {
+		return "shared"
+	}
+	return "of the workspace"
+}
+
+func TestRegisterModel_AsksForPromotionInItsWorkspace(t *testing.T) {
+	changes := 0
+	counts := func(e *execution) {
+		e.OnGetVersion("promotion-by-workspace", workflow.DefaultVersion, 1).Return(func(string, workflow.Version, workflow.Version) workflow.Version {
+			changes++
+			return 1
+		})
+	}
+
+	require.Equal(t, "of the workspace", promotionAsked(t, "risk", counts))
+	require.Equal(t, 1, changes)
+
+	require.Equal(t, "shared", promotionAsked(t, "", counts))
+	require.Equal(t, "shared", promotionAsked(t, "default", counts))
+	require.Equal(t, 1, changes, "others have no event of it")
+}
+
+// Who asked a worker of the last release waits for the answer of the one whom that worker asked.
+func TestRegisterModel_GoesOnAskingWhomAnOlderWorkerAskedForPromotion(t *testing.T) {
+	require.Equal(t, "shared", promotionAsked(t, "risk", func(e *execution) {
+		e.OnGetVersion("promotion-by-workspace", workflow.DefaultVersion, 1).Return(workflow.DefaultVersion)
+	}))
+}
+
+// deletesBeforePromotion has somebody delete something when the first promotion is asked for.
+func (e *execution) deletesBeforePromotion(remove func(*mlflow.Client) error) {
+	var once sync.Once
+	e.hears = func() bool {
+		once.Do(func() { assert.NoError(e.t, remove(clientOf(e.t, e.server))) })
+		return true
+	}
+}
+
+func (e *execution) deletesItsVersionBeforePromotion() {
+	e.deletesBeforePromotion(func(c *mlflow.Client) error { return c.DeleteModelVersion(e.t.Context(), modelName, "1") })
+}
+
 func TestRegisterModel_FailsWhereItsVersionIsDeletedBeforeItIsPromoted(t *testing.T) {
 	server := mlflowtest.NewServer(t)
 	p := newProject(t, server.URL)
 	e := newExecution(t, server, p.root)
-	e.hears = func() bool {
-		assert.NoError(t, clientOf(t, server).DeleteModelVersion(t.Context(), modelName, "1"))
-		return true
-	}
+	e.deletesItsVersionBeforePromotion()
 
 	e.register(p.byHand())
 
@@ -272,6 +329,93 @@ func TestRegisterModel_FailsWhereItsVersionIsDeletedBeforeItIsPromoted(t *testin
 	require.Equal(t, failure.Gone, failed.Type())
 	require.Equal(t, "version 1 of "+modelName+" was deleted before it was promoted; register the same files again for another one", failed.Message())
 	require.Empty(t, r.Warnings)
+	require.Len(t, server.Runs(), 1)
+	require.Equal(t, mlflow.RunFailed, server.Runs()[0].Info.Status)
+
+	later := e.again(p.root)
+	later.register(workflows.RegisterInput{Root: p.root, Again: true})
+
+	second := later.completed()
+	require.Equal(t, receipt.Registered, second.Outcome)
+	require.Equal(t, "2", second.ModelVersion)
+	require.Len(t, server.ModelVersions(), 1)
+	requireServed(t, server.ModelVersions()[0], second)
+	require.Equal(t, []string{mlflow.RunFailed, mlflow.RunFinished}, []string{server.Runs()[0].Info.Status, server.Runs()[1].Info.Status})
+}
+
+func TestRegisterModel_LeavesNoRunRunningWhereItsVersionIsDeletedBeforeTheEnd(t *testing.T) {
+	for name, test := range map[string]struct {
+		happen func(*execution)
+		runs   []string
+	}{
+		"with all others of its name": {func(e *execution) {
+			e.deletesBeforePromotion(func(c *mlflow.Client) error { return c.DeleteRegisteredModel(e.t.Context(), modelName) })
+		}, []string{mlflow.RunFailed}},
+		"after it was promoted": {func(e *execution) {
+			var once sync.Once
+			e.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+				if strings.HasSuffix(r.URL.Path, "/model-versions/set-tag") {
+					once.Do(func() { assert.NoError(e.t, clientOf(e.t, e.server).DeleteModelVersion(e.t.Context(), modelName, "1")) })
+				}
+				return mlflowtest.Fault{}
+			})
+		}, []string{mlflow.RunFailed}},
+		"and MLflow goes down": {func(e *execution) {
+			e.deletesItsVersionBeforePromotion()
+			var once sync.Once
+			e.server.Intercept(func(r *http.Request) mlflowtest.Fault {
+				if r.Method == http.MethodDelete { // by the one who holds the lock
+					return mlflowtest.Fault{}
+				}
+				e.mu.Lock()
+				defer e.mu.Unlock()
+				if strings.HasSuffix(r.URL.Path, "/runs/update") {
+					once.Do(func() { e.backAt = e.Now().Add(3 * time.Hour) })
+				}
+				if e.Now().Before(e.backAt) {
+					return dropped
+				}
+				return mlflowtest.Fault{}
+			})
+		}, []string{mlflow.RunFailed}},
+		"and its run with it": {func(e *execution) {
+			e.deletesBeforePromotion(func(c *mlflow.Client) error {
+				return errors.Join(c.DeleteModelVersion(e.t.Context(), modelName, "1"), c.DeleteRun(e.t.Context(), e.server.Runs()[0].Info.RunID))
+			})
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := mlflowtest.NewServer(t)
+			p := newProject(t, server.URL)
+			e := newExecution(t, server, p.root)
+			test.happen(e)
+
+			e.register(p.byHand())
+
+			failed, _ := e.failed()
+			require.Equal(t, failure.Gone, failed.Type())
+			var left []string
+			for _, run := range liveRuns(server) {
+				left = append(left, run.Info.Status)
+			}
+			require.Equal(t, test.runs, left)
+		})
+	}
+}
+
+// A worker of the last release ended no run there, and its executions go on.
+func TestRegisterModel_KeepsTheRunThatAnOlderWorkerLeftWhereItsVersionIsDeleted(t *testing.T) {
+	server := mlflowtest.NewServer(t)
+	p := newProject(t, server.URL)
+	e := newExecution(t, server, p.root)
+	e.OnGetVersion("deleted-ends-run", workflow.DefaultVersion, 1).Return(workflow.DefaultVersion)
+	e.deletesItsVersionBeforePromotion()
+
+	e.register(p.byHand())
+
+	failed, _ := e.failed()
+	require.Equal(t, failure.Gone, failed.Type())
+	require.NotContains(t, e.scheduled, "FinishRun")
 }
 
 func TestRegisterModel_SaysThatTheVersionStaysWhereItCannotBePromoted(t *testing.T) {

@@ -48,6 +48,8 @@ var recordedPaths = map[string]string{
 	"gave_up_waiting":                 "the outage lasts longer than max_wait",
 	"canceled_in_outage":              "canceled with a run and a logged model made, and MLflow down",
 	"deleted_meanwhile":               "somebody deletes the logged model before it has a version",
+	"version_deleted":                 "somebody deletes the version before it is promoted",
+	"in_workspace":                    "the version is promoted in a workspace of MLflow's",
 	"without_logged_models":           "an older MLflow, where the answer of model-versions/create is lost",
 	"outage_at_look_up":               "MLflow goes down before it was asked for what is there already",
 	"outage_at_log_run":               "MLflow goes down before the run is made",

@@ -271,6 +271,22 @@ func (r *registration) finishRun(ctx workflow.Context, status string) error {
 	return r.atOnce(ctx, status, a.FinishRun, in, nil)
 }
 
+// changeDeletedEndsRun: a registration whose version somebody deleted ends its run. Executions of an older worker may have failed without. Looked at
+// by those alone, so that others have no event of it.
+const changeDeletedEndsRun = "deleted-ends-run"
+
+// endRunOfDeleted ends the run of a version that somebody deleted before it was completed: nobody would take that up. The same files again make another
+// run and another version.
+func (r *registration) endRunOfDeleted(ctx workflow.Context) {
+	if workflow.GetVersion(ctx, changeDeletedEndsRun, workflow.DefaultVersion, 1) < 1 {
+		return
+	}
+	in := activities.FinishRunInput{Server: r.server, RunID: r.receipt.MLflowRunID, Status: activities.RunFailed, EndTime: workflow.Now(ctx)}
+	if err := r.atOnce(ctx, in.Status, a.FinishRun, in, nil); err != nil && kind(err) != failure.Gone {
+		r.warn(fmt.Sprintf("run %s could not be ended: %s", in.RunID, message(err)))
+	}
+}
+
 // noting marks the registration doubtful where a failed step may have left something, and returns its error.
 func (r *registration) noting(err error) error {
 	r.doubtful = r.doubtful || isOpen(err)

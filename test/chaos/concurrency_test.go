@@ -124,7 +124,7 @@ func (s *site) differentModels(t *testing.T, name string, meanwhile func(*crew, 
 		require.NoError(t, run.Get(ctx, &receipts[i]), "%s", proxy.Log())
 		require.Equal(t, receipt.Registered, receipts[i].Outcome)
 	}
-	require.NoError(t, s.untilClosed(ctx, workflows.PromotionID(name, proxy.URI)))
+	require.NoError(t, s.untilClosed(ctx, workflows.PromotionID(name, proxy.URI, "")))
 	for i, run := range runs {
 		require.NoError(t, s.untilClosed(ctx, workflows.SweepID(run.GetID(), run.GetRunID())))
 		held, err := s.holdingsOf(ctx, receipts[i].RegistrationKey)

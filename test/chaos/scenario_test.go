@@ -291,7 +291,7 @@ func (r *registration) untilNothingArrives(ctx context.Context) error {
 	}
 	for _, id := range []string{
 		workflows.SweepID(r.run.GetID(), r.run.GetRunID()),
-		workflows.PromotionID(r.project.modelName, r.proxy.URI),
+		workflows.PromotionID(r.project.modelName, r.proxy.URI, ""),
 		workflows.AvailabilityID(r.proxy.URI, r.taskQueue()),
 	} {
 		if err := r.site.untilClosed(ctx, id); err != nil {

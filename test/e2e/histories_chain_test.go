@@ -68,7 +68,7 @@ func recordAvailabilityContinued(r *recording) {
 // each of those who ask, who are gone.
 func recordPromotionContinued(r *recording) {
 	r.gateway.close()
-	id := workflows.PromotionID(r.project.modelName, r.gateway.URI)
+	id := workflows.PromotionID(r.project.modelName, r.gateway.URI, "")
 	full := r.start(id, workflows.TypePromoteVersions, workflows.PromoteVersionsInput{ModelName: r.project.modelName, Settle: settleTime})
 	for n := range tooManyPromotions {
 		request := workflows.PromotionRequest{

@@ -51,7 +51,7 @@ func recordOutageAt(step string) func(*recording) {
 		a := r.register()
 		require.Equal(r.t, receipt.Waiting, a.receipt.State)
 		if step == "PromoteVersion" {
-			r.save("promotion_in_outage", workflows.PromotionID(a.receipt.ModelName, a.receipt.TrackingURI))
+			r.save("promotion_in_outage", workflows.PromotionID(a.receipt.ModelName, a.receipt.TrackingURI, ""))
 		}
 		r.gateway.open()
 		r.requireOutcome(receipt.Registered, r.result(a.receipt.WorkflowID))
@@ -103,6 +103,21 @@ func recordCanceledTooLateInOutage(r *recording) {
 	r.gateway.open()
 	r.requireOutcome(receipt.Registered, r.result(a.receipt.WorkflowID))
 	r.save("canceled_too_late_in_outage", a.receipt.WorkflowID)
+}
+
+func recordVersionDeleted(r *recording) {
+	deleted := make(chan error, 1)
+	mlflowNow := registryAt(r.t, r.mlflowURI)
+	r.startWorkerWith(meanwhile{activity: "PromoteVersion", happen: func(ctx context.Context) {
+		deleted <- mlflowNow.client.DeleteModelVersion(ctx, r.project.modelName, "1")
+	}})
+	registering := r.register("--wait", "none").receipt
+	r.requireOutcome(receipt.Failed, r.result(registering.WorkflowID))
+	require.NoError(r.t, <-deleted)
+	runs := mlflowNow.ofKey(registering.RegistrationKey).runs
+	require.Len(r.t, runs, 1)
+	require.Equal(r.t, mlflow.RunFailed, runs[0].Info.Status)
+	r.save("version_deleted", registering.WorkflowID)
 }
 
 // cancelFromWithin cancels the registration that a step belongs to, and holds the step up until the workflow has heard of it, and the step

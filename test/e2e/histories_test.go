@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -49,6 +50,8 @@ func TestRecordHistories(t *testing.T) {
 		"gave_up_waiting":             recordGaveUpWaiting,
 		"canceled_in_outage":          recordCanceledInOutage,
 		"deleted_meanwhile":           recordDeletedMeanwhile,
+		"version_deleted":             recordVersionDeleted,
+		"in_workspace":                recordInWorkspace,
 		"without_logged_models":       recordWithoutLoggedModels,
 		"canceled_while_blocked":      recordCanceledWhileBlocked,
 		"canceled_too_late_in_outage": recordCanceledTooLateInOutage,
@@ -86,7 +89,7 @@ func recordPassed(r *recording) {
 	first := r.register().receipt
 	r.requireOutcome(receipt.Registered, first)
 	r.save("passed", first.WorkflowID)
-	r.save("promotion", workflows.PromotionID(first.ModelName, first.TrackingURI))
+	r.save("promotion", workflows.PromotionID(first.ModelName, first.TrackingURI, ""))
 
 	again := r.register().receipt
 	r.requireOutcome(receipt.AlreadyRegistered, again)
@@ -226,7 +229,7 @@ func recordPromotionLost(r *recording) {
 	r.startWorker()
 	a := r.register()
 	r.requireOutcome(receipt.Registered, a.receipt)
-	r.save("promotion_lost", workflows.PromotionID(a.receipt.ModelName, a.receipt.TrackingURI))
+	r.save("promotion_lost", workflows.PromotionID(a.receipt.ModelName, a.receipt.TrackingURI, ""))
 }
 
 func recordGaveUpWaiting(r *recording) {
@@ -275,6 +278,20 @@ func recordWithoutLoggedModels(r *recording) {
 	a := r.register()
 	r.requireOutcome(receipt.Registered, a.receipt)
 	r.save("without_logged_models", a.receipt.WorkflowID)
+}
+
+// recordInWorkspace has MLflow not hear of the workspace: the tests' server has none.
+func recordInWorkspace(r *recording) {
+	r.project.write(r.t, ".env", "MLFLOW_WORKSPACE=risk\n")
+	r.gateway.admit(func(request *http.Request) bool {
+		request.Header.Del("X-Mlflow-Workspace")
+		return true
+	})
+	r.startWorker()
+	a := r.register()
+	r.requireOutcome(receipt.Registered, a.receipt)
+	r.save("in_workspace", a.receipt.WorkflowID)
+	require.NotEmpty(r.t, r.runID(workflows.PromotionID(a.receipt.ModelName, a.receipt.TrackingURI, "risk")))
 }
 
 // recording is a site whose histories are saved.

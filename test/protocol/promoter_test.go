@@ -13,7 +13,7 @@ func (w *world) ask(p *parking) {
 	if w.promoter == nil || w.promoter.ended {
 		w.promoter = &actor{
 			name: "promoter", kind: workflows.TypePromoteVersions, namespace: p.actor.namespace, started: p.actor.started,
-			execution: workflow.Execution{ID: workflows.PromotionID(modelName, ""), RunID: "promoter"},
+			execution: workflow.Execution{ID: workflows.PromotionID(modelName, "", ""), RunID: "promoter"},
 			input: workflows.PromoteVersionsInput{
 				ModelName: modelName, Settle: settle, Requests: []workflows.PromotionRequest{wanted},
 			},

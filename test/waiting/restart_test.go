@@ -78,7 +78,7 @@ func (s *site) requireOnceDespite(t *testing.T, killings []killing, mlflowURI st
 				case isLocal:
 					in.awaitCompleted(id, before)
 				case state == promoting:
-					in.awaitScheduled(workflows.PromotionID(modelName, mlflowURI), state)
+					in.awaitScheduled(workflows.PromotionID(modelName, mlflowURI, ""), state)
 				default:
 					in.awaitScheduled(id, state)
 				}
