@@ -38,7 +38,7 @@ func (c *chain) DescribeWorkflowExecution(_ context.Context, _, runID string) (*
 // knows lets the activities ask a Temporal server that knows these executions.
 func (p *project) knows(executions ...*workflowpb.WorkflowExecutionInfo) {
 	p.IsRunning = func(ctx context.Context, workflowID, runID string) (bool, error) {
-		return goesOn(ctx, &chain{executions: executions}, workflowID, runID)
+		return GoesOn(ctx, &chain{executions: executions}, workflowID, runID)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestGoesOn_TakesAnExecutionAndWhatItWasResetToForOne(t *testing.T) {
 		"expired, and started again": {[]*workflowpb.WorkflowExecutionInfo{executed("2", "2", open)}, "1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			running, err := goesOn(t.Context(), &chain{executions: c.executions}, "register/credit/1", c.runID)
+			running, err := GoesOn(t.Context(), &chain{executions: c.executions}, "register/credit/1", c.runID)
 
 			require.NoError(t, err)
 			require.Equal(t, c.want, running)
