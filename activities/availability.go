@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"registrar/internal/failure"
+	"registrar/internal/mlflow"
 )
 
 // Call is a signal to a workflow of which there is one for all: it is started where it is not running.
@@ -130,16 +131,22 @@ func (a *Activities) probe(ctx context.Context, in ProbeMLflowInput) (refused bo
 	if in.Credentials {
 		return false, classify(ctx, a.serves(ctx, in.Server))
 	}
+	var untrusted error
 	for _, server := range append([]Server{in.Server}, in.Others...) {
 		err := a.serves(ctx, server)
-		if err == nil {
+		classified := classify(ctx, err)
+		_, detail := kindOf(err)
+		switch {
+		case err == nil:
 			return false, nil
-		}
-		if classified := classify(ctx, err); !isA[*projectError](err) && !isProjectsOwn(classified) {
+		case isA[*projectError](err), isProjectsOwn(classified):
+		case detail.Layer == string(mlflow.LayerTLS): // which authority is trusted, too, is a project's own
+			untrusted = classified
+		default:
 			return false, classified
 		}
 	}
-	return true, nil
+	return untrusted == nil, untrusted
 }
 
 // isProjectsOwn tells whether a classified error may be that of one project alone.

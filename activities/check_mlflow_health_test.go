@@ -1,7 +1,11 @@
 package activities
 
 import (
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,6 +113,25 @@ func TestProbeMLflow_AsksByAnotherProjectWhereOneIsRefused(t *testing.T) {
 			require.Len(t, asked, c.asked)
 		})
 	}
+}
+
+func TestProbeMLflow_AsksByAnotherProjectWhereOneDoesNotTrustTheServer(t *testing.T) {
+	p := newProject(t)
+	target, err := url.Parse(p.server.URL)
+	require.NoError(t, err)
+	front := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(target))
+	front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	t.Cleanup(front.Close)
+	p.TrustedHosts = []string{strings.TrimPrefix(front.URL, "https://")}
+	p.write("trusting/.env", "MLFLOW_TRACKING_INSECURE_TLS=true\n")
+	distrusting := Server{TrackingURI: front.URL, Root: p.root, WorkspaceKnown: true}
+	trusting := Server{TrackingURI: front.URL, Root: p.root + "/trusting", WorkspaceKnown: true}
+
+	_, err = p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: distrusting})
+	require.Equal(t, failure.Outage, kindOfFailure(t, err))
+
+	_, err = p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: distrusting, Others: []Server{trusting}})
+	require.NoError(t, err)
 }
 
 func TestCheckMLflowHealth_DoesNotTakeAnIngressWithoutMLflowForAnOlderServer(t *testing.T) {

@@ -132,6 +132,8 @@ func kindOf(err error) (string, failure.Detail) {
 	transport, isTransport := errors.AsType[*mlflow.TransportError](err)
 	answer, isAnswer := errors.AsType[*mlflow.APIError](err)
 	switch {
+	case isA[*unknownWorkspaceError](err):
+		return failure.Unauthorized, failure.Detail{Layer: string(mlflow.LayerAuth)}
 	case isBadInput(err):
 		return failure.BadInput, failure.Detail{}
 	case isA[*config.Error](err), errors.Is(err, mlflow.ErrArtifactsNotProxied):

@@ -39,7 +39,7 @@ func (a *Activities) mlflow(server Server) (*mlflow.Client, error) {
 	workspace := server.Workspace
 	if !server.knowsWorkspace() {
 		if gone != nil {
-			return nil, &projectError{fmt.Errorf("%w, and nobody recorded which MLflow workspace its .env names: put it back", gone)}
+			return nil, &projectError{&unknownWorkspaceError{gone}}
 		}
 		workspace = access.Workspace
 	}
@@ -99,6 +99,13 @@ type projectError struct{ err error }
 
 func (e *projectError) Error() string { return e.err.Error() }
 func (e *projectError) Unwrap() error { return e.err }
+
+// unknownWorkspaceError: a project's folder is gone, and with it the only one who knows its workspace. It is a person's to mend, as a credential is.
+type unknownWorkspaceError struct{ gone error }
+
+func (e *unknownWorkspaceError) Error() string {
+	return e.gone.Error() + ", and nobody recorded which MLflow workspace its .env names: put it back"
+}
 
 // access is what may be sent to a server. A project's folder that is gone, as gone then tells, has no .env: a checkout may be removed while what only speaks
 // to MLflow is still to come.

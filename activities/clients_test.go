@@ -222,7 +222,7 @@ func TestClients_TakeTheEnvironmentsWorkspaceWhereNoneWasRecorded(t *testing.T) 
 	err := check()
 	var failed *temporal.ApplicationError
 	require.ErrorAs(t, err, &failed)
-	require.Equal(t, failure.BadInput, failed.Type())
+	require.Equal(t, failure.Unauthorized, failed.Type(), "blocked until somebody puts it back")
 	require.ErrorContains(t, err, server.Root)
 	_, err = p.ExecuteActivity(p.ProbeMLflow, ProbeMLflowInput{Server: server})
 	require.NoError(t, err, "nobody else waits for the folder")

@@ -51,6 +51,9 @@ func (u *upload) resumedParts(t target, f mlmodel.File) (p *partsUnderWay, refus
 	if p.ArtifactURI != t.artifactURI || !p.fits() {
 		return nil, refusals, nil
 	}
+	if p.BegunAt.IsZero() { // an older worker remembered no time
+		p.BegunAt = time.Now()
+	}
 	return p, refusals, nil
 }
 

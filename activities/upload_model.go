@@ -410,10 +410,11 @@ func (u *upload) sendFile(ctx context.Context, t target, f mlmodel.File) error {
 	if err != nil {
 		return err
 	}
+	var whole error // why a file that might go in parts does not
 	if partBytes > 0 {
 		before := u.done.Load()
-		if err = u.sendInParts(ctx, t, f, partBytes); !errors.Is(err, mlflow.ErrPartTarget) && !errors.Is(err, errWhole) {
-			return err
+		if whole = u.sendInParts(ctx, t, f, partBytes); !errors.Is(whole, mlflow.ErrPartTarget) && !errors.Is(whole, errWhole) {
+			return whole
 		}
 		u.done.Store(before)
 	}
@@ -426,7 +427,7 @@ func (u *upload) sendFile(ctx context.Context, t target, f mlmodel.File) error {
 	if err == nil {
 		return u.forgetParts(ctx, f.Path)
 	}
-	return storesError(err)
+	return storesError(orPassing(whole, err))
 }
 
 // storesError marks MLflow's own answer where its store does not take a file. A folder that is gone it lists as an empty one, so that the health

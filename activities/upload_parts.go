@@ -88,7 +88,7 @@ func (u *upload) sendInParts(ctx context.Context, t target, f mlmodel.File, part
 	}
 	err = u.sendParts(ctx, p, f)
 	if err == nil {
-		err = u.completeParts(ctx, p)
+		err = u.completeParts(ctx, p, f)
 	}
 	switch {
 	case err == nil:
@@ -151,7 +151,7 @@ func (u *upload) unbegun(ctx context.Context, t target, f mlmodel.File, err erro
 		return err
 	}
 	isWhole := isLasting(answer) && answer.Status != http.StatusUnauthorized
-	if answer.Status == http.StatusInternalServerError {
+	if answer.Status == http.StatusInternalServerError && activity.GetInfo(ctx).Attempt > 1 { // once may be a moment of weakness
 		_, unlisted := u.isThere(ctx, t.artifactURI, f.Path, f.SizeBytes)
 		isWhole = unlisted == nil
 	}
@@ -159,6 +159,19 @@ func (u *upload) unbegun(ctx context.Context, t target, f mlmodel.File, err erro
 		return u.whole(ctx, f, err)
 	}
 	return storesError(err)
+}
+
+// orPassing is why a file went whole that might go in parts, where that passes and the whole file was refused for good: by a proxy that takes less at once,
+// before which there are parts. Another attempt tries them again. Otherwise it is the refusal.
+func orPassing(whole, refused error) error {
+	answer, ok := errors.AsType[*mlflow.APIError](refused)
+	if !ok || !isLasting(answer) {
+		return refused
+	}
+	if why, ok := errors.AsType[*mlflow.APIError](whole); isA[*unconnectedError](whole) || ok && why.Status == http.StatusInternalServerError {
+		return &artifactStoreError{&incompletePartsError{fmt.Errorf("%w; %w", whole, refused)}}
+	}
+	return refused
 }
 
 // isLasting tells whether an answer is a refusal that it makes no sense to ask again after.
@@ -226,20 +239,21 @@ func sumOf(digest hash.Hash) string { return hex.EncodeToString(digest.Sum(nil))
 
 // partError says what it means that a part was not taken. Stores do not agree on how they call an address that is too old (S3: 403 AccessDenied, or 400
 // ExpiredToken where the key that signed it expired; Google's: 400 ExpiredToken), an upload that somebody aborted (404), or what a proxy before them does
-// not let through; all that is certain is that the same part to the same address is refused again.
+// not let through; all that is certain is that the same part to the same address is refused again. Once the addresses are old, whatever comes is a refusal.
 func (p *partsUnderWay) partError(err error) error {
+	isOld := time.Since(p.BegunAt) > addressesHold
 	if failed, ok := errors.AsType[*mlflow.TransportError](err); ok {
 		switch {
 		case slices.Contains([]mlflow.Layer{mlflow.LayerDNS, mlflow.LayerTCP, mlflow.LayerTLS}, failed.Layer):
 			return &unconnectedError{err}
-		case failed.Layer == mlflow.LayerHTTP && time.Since(p.BegunAt) > addressesHold:
+		case failed.Layer == mlflow.LayerHTTP && isOld:
 			return fmt.Errorf("%w: %w", errRefused, &incompletePartsError{err})
 		}
 		return err
 	}
 	refused, ok := errors.AsType[*mlflow.APIError](err)
 	switch {
-	case ok && isLasting(refused) && refused.Message != slowBody:
+	case ok && (isOld || isLasting(refused) && refused.Message != slowBody):
 		return fmt.Errorf("%w: %w", errRefused, &incompletePartsError{err})
 	case ok:
 		return &artifactStoreError{&incompletePartsError{err}}
@@ -265,7 +279,7 @@ func (e *incompletePartsError) Error() string { return "upload in parts: " + e.e
 // completeParts makes the parts the file. Where the answer is lost, or says that there is no such upload, the file tells. Hours of upload are begun anew
 // only where the file is known not to be there, and MLflow fails a second time: a login that expired, a proxy or a store that is busy, says nothing of the
 // parts.
-func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
+func (u *upload) completeParts(ctx context.Context, p *partsUnderWay, f mlmodel.File) error {
 	refused := u.client.CompleteMultipartUpload(ctx, p.ArtifactURI, p.File, p.Upload.UploadID, p.Done)
 	if refused == nil {
 		return nil
@@ -274,6 +288,8 @@ func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
 	switch {
 	case there:
 		return nil
+	case err == nil && isBarred(refused):
+		return u.whole(ctx, f, refused)
 	case err != nil || !mayLackUpload(refused):
 		return storesError(refused)
 	case !mlflow.IsNotFound(refused) && !p.Incomplete:
@@ -281,6 +297,13 @@ func (u *upload) completeParts(ctx context.Context, p *partsUnderWay) error {
 		return errors.Join(storesError(refused), u.remember(p))
 	}
 	return fmt.Errorf("%w: %w", errRefused, &incompletePartsError{refused})
+}
+
+// isBarred tells whether something between this worker and MLflow lets no such request through. A 404 may be an ingress that is being changed, a 401 a login
+// that expired.
+func isBarred(err error) bool {
+	answer, ok := errors.AsType[*mlflow.APIError](err)
+	return ok && isLasting(answer) && answer.Status >= 400 && answer.Status != http.StatusUnauthorized && answer.Status != http.StatusNotFound
 }
 
 // mayLackUpload tells whether MLflow answers so where its store does not know the upload. S3's NoSuchUpload is an error that MLflow does not catch, a 500.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,19 +47,20 @@ func TestUploadModel_SendsTheFileWholeWhereNoPartsAreBegun(t *testing.T) {
 		fault mlflowtest.Fault
 		kind  string // of the failure; empty: the file is sent whole
 	}{
-		"an upload without addresses": {create, mlflowtest.Fault{Status: 200, Body: `{"upload_id": "u", "credentials": []}`}, ""},
-		"a library that lacks it":     {create, mlflowtest.Fault{Status: 501, Body: `{"error_code": "NOT_IMPLEMENTED", "message": "no"}`}, ""},
-		"Azure names no upload":       {create, mlflowtest.Fault{Status: 200, Body: `{"upload_id": null, "credentials": [{"url": "http://store/", "part_number": 1}]}`}, ""},
-		"a permission":                {create, mlflowtest.Fault{Status: 403}, ""},
-		"a gateway that has none":     {create, mlflowtest.Fault{Status: 404}, ""},
-		"a bucket's rule":             {create, mlflowtest.Fault{Status: 500}, ""},
-		"the store is down":           {"", mlflowtest.Fault{Status: 500}, failure.Outage},
-		"the login expired":           {create, mlflowtest.Fault{Status: 401}, failure.Unauthorized},
-		"a proxy is busy":             {create, mlflowtest.Fault{Status: 429}, failure.Outage},
-		"a gateway has no MLflow":     {create, mlflowtest.Fault{Status: 503}, failure.Outage},
-		"nobody may ask":              {info, mlflowtest.Fault{Status: 403}, ""},
-		"nobody is asked so":          {info, mlflowtest.Fault{Status: 405}, ""},
-		"MLflow is down":              {info, mlflowtest.Fault{Status: 503}, failure.Outage},
+		"an upload without addresses":             {create, mlflowtest.Fault{Status: 200, Body: `{"upload_id": "u", "credentials": []}`}, ""},
+		"a library that lacks it":                 {create, mlflowtest.Fault{Status: 501, Body: `{"error_code": "NOT_IMPLEMENTED", "message": "no"}`}, ""},
+		"Azure names no upload":                   {create, mlflowtest.Fault{Status: 200, Body: `{"upload_id": null, "credentials": [{"url": "http://store/", "part_number": 1}]}`}, ""},
+		"a permission":                            {create, mlflowtest.Fault{Status: 403}, ""},
+		"a gateway that has none":                 {create, mlflowtest.Fault{Status: 404}, ""},
+		"a bucket's rule, or a moment's weakness": {create, mlflowtest.Fault{Status: 500}, failure.Outage},
+		"the store is down":                       {"", mlflowtest.Fault{Status: 500}, failure.Outage},
+		"the login expired":                       {create, mlflowtest.Fault{Status: 401}, failure.Unauthorized},
+		"a proxy is busy":                         {create, mlflowtest.Fault{Status: 429}, failure.Outage},
+		"a gateway has no MLflow":                 {create, mlflowtest.Fault{Status: 503}, failure.Outage},
+		"nobody may ask":                          {info, mlflowtest.Fault{Status: 403}, ""},
+		"nobody is asked so":                      {info, mlflowtest.Fault{Status: 405}, ""},
+		"a web page":                              {info, mlflowtest.Fault{Status: 200, Body: "<html>welcome</html>"}, ""},
+		"MLflow is down":                          {info, mlflowtest.Fault{Status: 503}, failure.Outage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProject(t)
@@ -124,21 +126,79 @@ func TestUploadModel_BeginsAnewWhereTheStoreRefusesAPart(t *testing.T) {
 	}
 }
 
-// A store may answer and close while the part is still being sent, which loses its answer.
-func TestUploadModel_TakesACutForARefusalOnceTheAddressesAreOld(t *testing.T) {
-	store := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
-	t.Cleanup(store.Close)
+func TestUploadModel_SendsTheFileWholeWhereABucketsRuleTakesNoParts(t *testing.T) {
+	p := newProject(t)
+	in := p.upload()
+	p.offerPartsAt(newStore(t).URL, func(r *http.Request) mlflowtest.Fault {
+		if strings.Contains(r.URL.Path, "/mpu/create/") {
+			return mlflowtest.Fault{Status: http.StatusInternalServerError}
+		}
+		return mlflowtest.Fault{}
+	})
+	p.modelInParts()
+
+	_, err := tryOften[UploadModelResult](p, 2, p.UploadModel, in)
+
+	require.NoError(t, err)
+	require.Equal(t, 2, p.creates())
+}
+
+// A proxy that takes less than a file at once is why there are parts.
+func TestUploadModel_TriesPartsAgainWhereTheWholeFileIsRefused(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
 	for name, c := range map[string]struct {
-		age  time.Duration
-		kept bool
-	}{"young": {addressesHold / 2, true}, "old": {2 * addressesHold, false}} {
+		create mlflowtest.Fault
+		kind   string
+	}{
+		"the store was away for a moment": {mlflowtest.Fault{}, failure.Outage},
+		"it takes no parts":               {mlflowtest.Fault{Status: http.StatusNotImplemented}, failure.Refused},
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProject(t)
 			in := p.upload()
-			p.offerPartsAt(store.URL, nothingElse)
+			p.offerPartsAt(closed.URL, func(r *http.Request) mlflowtest.Fault {
+				switch {
+				case strings.Contains(r.URL.Path, "/mpu/create/"):
+					return c.create
+				case r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/model.pkl"):
+					return mlflowtest.Fault{Status: http.StatusRequestEntityTooLarge}
+				}
+				return mlflowtest.Fault{}
+			})
 			p.modelInParts()
-			left, _ := p.halfSent(in, store.URL)
-			left.BegunAt = left.BegunAt.Add(-c.age)
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			require.Equal(t, c.kind, kindOfFailure(t, err))
+			require.ErrorContains(t, err, "413")
+		})
+	}
+}
+
+// A store may answer and close while the part is still being sent, which loses its answer.
+func TestUploadModel_TakesWhateverComesForARefusalOnceTheAddressesAreOld(t *testing.T) {
+	cutting := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(cutting.Close)
+	busy := answering(t, http.StatusBadGateway, "")
+	for name, c := range map[string]struct {
+		store string
+		begun time.Time
+		kept  bool
+	}{
+		"a cut, young":             {cutting.URL, time.Now().Add(-addressesHold / 2), true},
+		"a cut, old":               {cutting.URL, time.Now().Add(-2 * addressesHold), false},
+		"a cut, nobody knows when": {cutting.URL, time.Time{}, true},
+		"a busy proxy, young":      {busy, time.Now().Add(-addressesHold / 2), true},
+		"a busy proxy, old":        {busy, time.Now().Add(-2 * addressesHold), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			p.offerPartsAt(c.store, nothingElse)
+			p.modelInParts()
+			left, _ := p.halfSent(in, c.store)
+			left.BegunAt = c.begun
 			p.remember(in, left)
 
 			_, err := execute[UploadModelResult](p, p.UploadModel, in)
@@ -265,6 +325,28 @@ func TestUploadModel_BeginsAnewWhereMLflowFailsToCompleteAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, p.creates())
 	require.Nil(t, p.parts(in))
+}
+
+func TestUploadModel_SendsTheFileWholeWhereNothingLetsItComplete(t *testing.T) {
+	for _, status := range []int{http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			p := newProject(t)
+			in := p.upload()
+			p.offerPartsAt(newStore(t).URL, func(r *http.Request) mlflowtest.Fault {
+				if strings.Contains(r.URL.Path, "/mpu/complete/") {
+					return mlflowtest.Fault{Status: status}
+				}
+				return mlflowtest.Fault{}
+			})
+			p.modelInParts()
+
+			_, err := execute[UploadModelResult](p, p.UploadModel, in)
+
+			require.NoError(t, err)
+			require.Equal(t, 1, p.aborts())
+			require.Nil(t, p.parts(in))
+		})
+	}
 }
 
 func TestUploadModel_AbortsThePartsOfAnotherWorkerWhereItSendsTheFileWhole(t *testing.T) {

@@ -44,7 +44,7 @@ const (
 
 // Signals of the workflows of which there is one for all.
 const (
-	// SignalJoin asks MLflowAvailability for a wake-up. Payload: activities.Waiter. May be repeated.
+	// SignalJoin asks MLflowAvailability for a wake-up. Payload: activities.Join. May be repeated.
 	SignalJoin = "join"
 	// SignalPromote asks PromoteVersions to promote a version. Payload: PromotionRequest. May be repeated.
 	SignalPromote = "promote"

@@ -23,7 +23,7 @@ type AvailabilityInput struct {
 	Server   activities.Server `json:"server"`
 	Interval time.Duration     `json:"interval"`
 	// Credentials tells that it is the credentials of the server's project that are waited for. Otherwise what is wrong with that one project keeps nobody
-	// waiting: those of other projects are woken, and see for themselves.
+	// waiting: others are asked by, and where none is left all are woken, and see for themselves.
 	Credentials bool `json:"credentials,omitempty"`
 	// Others is the same server by the access of other projects that wait, or have waited.
 	Others  []activities.Server `json:"others,omitempty"`

@@ -236,8 +236,8 @@ func (r *registration) requestPromotion(ctx workflow.Context) (PromotionReply, e
 // one who promotes in all of them, and go on asking that one: were another asked as well, two would promote one version. Looked at by those in a workspace
 // alone, so that others have no event of it.
 //
-// For one settle time after the upgrade a version that the one for all promoted may be doubtful, while a newer one is promoted in the workspace: a late
-// request may then take the alias from the newer one. The audit finds that, and the next promotion mends it.
+// As long as such executions live, the two may promote versions of one model at a time, and the alias may stay on the older one. The audit finds that, and the
+// next promotion mends it.
 const changePromotionByWorkspace = "promotion-by-workspace"
 
 // promotionID is the workflow id of the one who promotes the versions of this model.

@@ -2,6 +2,7 @@ package mlflow
 
 import (
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -37,9 +38,12 @@ func (c *Client) MultipartUploads(ctx context.Context) (bool, error) {
 		Enabled bool `json:"multipart_uploads_enabled"`
 	}
 	err := c.json(ctx, call{client: c.pooled, method: http.MethodGet, path: "/api/3.0/mlflow/server-info"}, nil, &reply)
+	if _, isPage := errors.AsType[*json.SyntaxError](err); isPage {
+		return false, nil
+	}
 	if refused, ok := errors.AsType[*APIError](err); ok {
 		switch refused.Status {
-		case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 			return false, nil
 		}
 	}
