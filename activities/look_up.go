@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 
+	"go.temporal.io/sdk/activity"
+
 	"registrar/internal/mlflow"
 )
 
@@ -44,18 +46,23 @@ type LookUpResult struct {
 }
 
 // LookUp finds what earlier registrations of the key left (protocol step lookup). It writes the decision `none` on each run of
-// this owner's earlier generations that had not decided, so that nothing of them counts later. May be repeated.
+// this owner's earlier generations that had not decided, so that nothing of them counts later. An attempt that outlives its execution, which was terminated,
+// leaves the run of the one that was started since. May be repeated.
 func (a *Activities) LookUp(ctx context.Context, in LookUpInput) (LookUpResult, error) {
 	client, err := a.mlflow(in.Server)
 	if err != nil {
 		return LookUpResult{}, classify(ctx, err)
 	}
 	defer heartbeats(ctx, nothing)()
-	result, err := lookUp(ctx, client, in)
+	goesOn := func(generation string) bool {
+		running, err := a.isRunning(ctx, activity.GetInfo(ctx).WorkflowExecution.ID, generation)
+		return err == nil && running
+	}
+	result, err := lookUp(ctx, client, in, goesOn)
 	return result, classify(ctx, err)
 }
 
-func lookUp(ctx context.Context, client *mlflow.Client, in LookUpInput) (LookUpResult, error) {
+func lookUp(ctx context.Context, client *mlflow.Client, in LookUpInput, goesOn func(generation string) bool) (LookUpResult, error) {
 	versions, err := versionsOf(ctx, client, in.Owner.Key)
 	if err != nil {
 		return LookUpResult{}, err
@@ -72,7 +79,7 @@ func lookUp(ctx context.Context, client *mlflow.Client, in LookUpInput) (LookUpR
 		return LookUpResult{}, err
 	}
 	earlier := earlierRuns(runs, in.Owner)
-	if err := closeUndecided(ctx, client, earlier); err != nil {
+	if err := closeUndecided(ctx, client, earlier, goesOn); err != nil {
 		return LookUpResult{}, err
 	}
 	if len(earlier) > 0 {
@@ -144,10 +151,11 @@ func earlierRuns(runs []mlflow.Run, owner Owner) []mlflow.Run {
 	return earlier
 }
 
-// closeUndecided writes the decision `none` on each run that has none: params are write-once, so what is refused had decided.
-func closeUndecided(ctx context.Context, client *mlflow.Client, runs []mlflow.Run) error {
+// closeUndecided writes the decision `none` on each run that has none: params are write-once, so what is refused had decided. One execution of a workflow id
+// goes on at a time, so a run of another one that does is not an earlier one's, whatever the clocks say.
+func closeUndecided(ctx context.Context, client *mlflow.Client, runs []mlflow.Run, goesOn func(generation string) bool) error {
 	for _, r := range runs {
-		if param(r.Data.Params, ParamVersion) != "" {
+		if param(r.Data.Params, ParamVersion) != "" || goesOn(tag(r.Data.Tags, TagGeneration)) {
 			continue
 		}
 		if err := client.LogParam(ctx, r.Info.RunID, ParamVersion, NoVersion); err != nil && !isRefusedParam(err) {

@@ -30,6 +30,7 @@ func (w *world) befall(p *parking, e event) bool {
 	case terminate:
 		if mayEnd {
 			w.tell(&a.terminated)
+			w.lives(a, false)
 			w.giveUp(p, errTerminated)
 			w.hold(&held{parking: p, until: e.Until})
 			return false
@@ -57,11 +58,15 @@ func (w *world) giveUp(p *parking, err error) {
 	w.observe(p.actor.owner())
 }
 
-// cancel asks the workflow to cancel. Of its attempts an upload alone hears of it, in the middle of its request.
+// hear are the activities that hear of a cancellation, in the middle of a request: the upload by its heartbeats, local ones by the worker that they run on. The
+// workflow lets all others end.
+var hear = []string{"CheckMLflowHealth", "LookUp", "UploadModel"}
+
+// cancel asks the workflow to cancel.
 func (w *world) cancel(p *parking, e event) bool {
 	p.actor.canceled = true
 	p.actor.env.CancelWorkflow()
-	if p.attempt.activity != "UploadModel" {
+	if !slices.Contains(hear, p.attempt.activity) {
 		return true
 	}
 	w.unpark(p)

@@ -240,6 +240,7 @@ func (w *world) await() {
 // ended judges how a workflow ended.
 func (w *world) ended(a *actor) {
 	a.ended = true
+	w.lives(a, false)
 	switch {
 	case a.terminated:
 		w.note("%s is terminated", a.name)

@@ -52,8 +52,8 @@ var rules = []rule{
 	}}},
 	{"only what was decided on counts", "P[1-5]", []edit{{
 		"activities/look_up.go",
-		"	if err := closeUndecided(ctx, client, earlier); err != nil {\n",
-		"	if err := closeUndecided(ctx, client, nil); err != nil {\n",
+		"	if err := closeUndecided(ctx, client, earlier, goesOn); err != nil {\n",
+		"	if err := closeUndecided(ctx, client, nil, goesOn); err != nil {\n",
 	}}},
 	{"fence of earlier generations, and a second pass of the sweep", "P1", []edit{
 		{
@@ -135,6 +135,11 @@ var rules = []rule{
 		"workflows/steps.go",
 		"	r.doubtful = r.doubtful || r.found.Earlier || r.in.Again || r.repeats\n",
 		"",
+	}}},
+	{"leave the run of what was started again", "P5", []edit{{
+		"activities/look_up.go",
+		" || goesOn(tag(r.Data.Tags, TagGeneration)) {\n",
+		" {\n",
 	}}},
 	{"sweep only what is one's own", "P4", []edit{{
 		"activities/sweep.go",

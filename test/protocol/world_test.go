@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -57,7 +58,8 @@ type world struct {
 	inFlight sync.WaitGroup
 
 	mu      sync.Mutex
-	running *attempt // whose requests arrive: the one that moves
+	alive   map[workflow.Execution]bool // those that go on
+	running *attempt                    // whose requests arrive: the one that moves
 	over    bool
 }
 
@@ -129,7 +131,7 @@ func play(t testing.TB, projects *projects, s schedule) (trace string, violation
 func newWorld(t testing.TB, projects *projects, s schedule) *world {
 	w := &world{
 		t: t, schedule: s, projects: projects, names: newNames(), stops: make(chan stop, 16),
-		judge: judge{removed: map[string]bool{}}, replies: map[workflow.Execution]workflows.PromotionReply{},
+		judge: judge{removed: map[string]bool{}}, alive: map[workflow.Execution]bool{}, replies: map[workflow.Execution]workflows.PromotionReply{},
 	}
 	for _, e := range s.Events {
 		w.events = append(w.events, &pending{event: e})
@@ -187,6 +189,7 @@ func (w *world) register(who string, generation int) {
 }
 
 func (w *world) start(a *actor) {
+	w.lives(a, true)
 	w.actors = append(w.actors, a)
 	w.parked = append(w.parked, &parking{actor: a, at: atStart})
 }
@@ -205,9 +208,24 @@ func (w *world) activitiesFor(a *actor) *activities.Activities {
 		Process:    map[string]string{"MLFLOW_TRACKING_URI": w.server.URL},
 		Clients:    &activities.Clients{},
 		Namespace:  a.namespace,
+		IsRunning:  w.isRunning,
 		SettleTime: settle,
 		LookFor:    time.Nanosecond,
 	}
+}
+
+// lives tells Temporal whether an execution goes on.
+func (w *world) lives(a *actor, alive bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.alive[a.execution] = alive
+}
+
+// isRunning is what Temporal knows.
+func (w *world) isRunning(_ context.Context, workflowID, runID string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.alive[workflow.Execution{ID: workflowID, RunID: runID}], nil
 }
 
 // scope is a test that ends before its parent does.
