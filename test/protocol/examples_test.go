@@ -88,9 +88,6 @@ var examples = map[string]schedule{
 	"leave the run of what was started again": {Cast: one, Again: 1, Events: []event{
 		{Do: terminate, At: before("A1", "runs/search"), Until: before("A2", "logged-models/create")},
 	}},
-	"canceled while it looks": {Cast: one, Again: 1, Events: []event{
-		{Do: cancel, At: before("A1", "model-versions/search"), Until: before("A2", "runs/log-parameter")},
-	}},
 	"spare what is decided on": {Cast: one, Again: 1, Events: []event{
 		{Do: terminate, At: before("A1", "runs/log-parameter"), Until: before("A2", "model-versions/search")},
 		{Do: cancel, At: before("A2", "model-versions/search")},

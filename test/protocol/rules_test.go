@@ -102,8 +102,8 @@ var rules = []rule{
 	}}},
 	{"completed last", "P3", []edit{{
 		"workflows/register_model.go",
-		"	if err := r.promote(d); err != nil {\n		return err\n	}\n	if err := r.finishRun(d, activities.RunFinished); err != nil {\n		return err\n	}\n",
-		"	if err := r.finishRun(d, activities.RunFinished); err != nil {\n		return err\n	}\n	if err := r.promote(d); err != nil {\n		return err\n	}\n",
+		"	err := r.promote(d)\n	if err == nil {\n		err = r.finishRun(d, activities.RunFinished)\n	}\n",
+		"	err := r.finishRun(d, activities.RunFinished)\n	if err == nil {\n		err = r.promote(d)\n	}\n",
 	}}},
 	{"no archive flag", "P3s", []edit{{
 		"activities/promote_version.go",
