@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -220,39 +221,11 @@ func (b *bench) largeFile(ctx context.Context) error {
 	}
 	var frozen, tools, uploaded, curled []time.Duration
 	var peaks []int64
-	for round := range b.extent.largeRounds {
-		copied := b.path("copy")
+	ours := func() error {
 		if err := b.level(); err != nil {
-			return err
-		}
-		hash, err := timed(ctx, b.env, p.root, "sha256sum", p.model)
-		if err != nil {
-			return err
-		}
-		cp, err := timed(ctx, b.env, p.root, "cp", "--reflink=auto", p.model, copied)
-		if err != nil {
 			return err
 		}
 		began := time.Now()
-		if err := syncFile(copied); err != nil {
-			return err
-		}
-		written := time.Since(began)
-		if err := os.Remove(copied); err != nil {
-			return err
-		}
-		tools = append(tools, hash.wall+cp.wall+written)
-
-		curlFirst := round%2 == 0
-		if curlFirst {
-			if curled, err = b.curl(ctx, p, curled); err != nil {
-				return err
-			}
-		}
-		if err := b.level(); err != nil {
-			return err
-		}
-		began = time.Now()
 		s, r, err := b.registered(ctx, p)
 		if err != nil {
 			return err
@@ -266,13 +239,25 @@ func (b *bench) largeFile(ctx context.Context) error {
 			return err
 		}
 		upload, err := tookOf(events, "UploadModel")
-		if err != nil {
-			return err
-		}
 		frozen = append(frozen, events[0].GetEventTime().AsTime().Sub(began)+inspect)
 		uploaded, peaks = append(uploaded, upload), append(peaks, s.peakBytes)
-		if !curlFirst {
-			if curled, err = b.curl(ctx, p, curled); err != nil {
+		return err
+	}
+	theirs := func() error {
+		if err := b.level(); err != nil {
+			return err
+		}
+		copying, uploading, err := b.byTools(ctx, p)
+		tools, curled = append(tools, copying), append(curled, uploading)
+		return err
+	}
+	for round := range b.extent.largeRounds {
+		turns := []func() error{ours, theirs}
+		if round%2 == 0 {
+			slices.Reverse(turns)
+		}
+		for _, turn := range turns {
+			if err := turn(); err != nil {
 				return err
 			}
 		}
@@ -287,17 +272,30 @@ func (b *bench) largeFile(ctx context.Context) error {
 	return b.inParts(ctx)
 }
 
-// curl uploads the model of a project by curl, and adds how long that took.
-func (b *bench) curl(ctx context.Context, p project, took []time.Duration) ([]time.Duration, error) {
-	if err := b.level(); err != nil {
-		return nil, err
+// byTools is how long it takes to hash a project's model and to copy it onto the disk, and then, with the copy there as the frozen one is, to upload it by
+// curl.
+func (b *bench) byTools(ctx context.Context, p project) (copying, uploading time.Duration, err error) {
+	copied := b.path("copy")
+	defer func() { err = errors.Join(err, os.Remove(copied)) }()
+	hash, err := timed(ctx, b.env, p.root, "sha256sum", p.model)
+	if err != nil {
+		return 0, 0, err
 	}
-	s, err := timed(ctx, b.env, p.root, "curl", "--silent", "--fail", "--upload-file", p.model, b.mlflow.URI+"/api/2.0/mlflow-artifacts/artifacts/curl/model.pkl")
-	return append(took, s.wall), err
+	cp, err := timed(ctx, b.env, p.root, "cp", "--reflink=auto", p.model, copied)
+	if err != nil {
+		return 0, 0, err
+	}
+	began := time.Now()
+	if err := syncFile(copied); err != nil {
+		return 0, 0, err
+	}
+	copying = hash.wall + cp.wall + time.Since(began)
+	curl, err := timed(ctx, b.env, p.root, "curl", "--silent", "--fail", "--upload-file", copied, b.mlflow.URI+"/api/2.0/mlflow-artifacts/artifacts/curl/model.pkl")
+	return copying, curl.wall, err
 }
 
 // level lets whoever is measured next with the large file find the machine as the one before: nothing to be written, and memory for all that they make of
-// the file, which is the frozen copy and the uploaded one.
+// the file, which is a copy and the uploaded one.
 func (b *bench) level() error {
 	syscall.Sync()
 	return touchMemory(3 * b.extent.largeBytes)

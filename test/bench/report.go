@@ -140,7 +140,7 @@ const explanation = `
   deploy/temporal/dynamic-config.yaml.
 - **starter inspect**: the whole process, with the file in the page cache; the rival does the least that anybody does who looks into the file.
 - **Large file**: freezing is from the start of the starter until Temporal has the registration, plus SnapshotModel; upload is UploadModel, with its requests before and after the bytes.
-  ` + "`cp`" + ` alone leaves the copy in memory; the frozen one is on the disk before anybody hears of it, so ` + "`cp`" + ` is given an fsync.
+  ` + "`cp`" + ` alone leaves the copy in memory; the frozen one is on the disk before anybody hears of it, so ` + "`cp`" + ` is given an fsync. curl sends that copy, at once.
   Before each, what others left is written to the disk, and as much memory as is needed is touched: below a virtual machine, memory that was free for a minute has to be fetched
   back from the host (` + "`test/bench/memory.go`" + `).
 - Medians of alternating rounds, after one that warms up; a ratio is the median of the rounds' ratios, since a machine's speed drifts from round to round.
