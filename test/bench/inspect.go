@@ -30,7 +30,7 @@ func (b *bench) inspection(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			i, err := timed(ctx, b.env, b.folder, binary("starter"), "inspect", file)
+			i, err := timed(ctx, b.env, b.folder, b.path("starter"), "inspect", file)
 			if err != nil {
 				return err
 			}
